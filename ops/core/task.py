@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import functools
 import gc
+import logging
 import os
 import shlex
 import signal
@@ -119,6 +120,7 @@ class Executor(InvokeExecutor):
     def execute(self, *tasks: Any) -> Any:
         gc.enable()  # tasks.py switched it off
         running.collection = self.collection
+        mask_debug_output()
         try:
             done = super().execute(*tasks)
             sys.stdout.flush()
@@ -135,6 +137,16 @@ class Executor(InvokeExecutor):
             if explained is error:
                 raise
             raise explained from error
+
+
+def mask_debug_output() -> None:
+    """Mask keys in what --debug logs; without it there is no handler."""
+    handlers = logging.getLogger().handlers
+    if handlers:
+        from ops.core.masking import mask_record
+
+        for handler in handlers:
+            handler.addFilter(mask_record)
 
 
 def explain_error(error: Exception) -> Exception:

@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 from botocore import exceptions as sdk
 
 from ops.core.errors import AwsError, OpsError, Unreachable
+from ops.core.masking import mask_keys
 
 SKEWED = ("RequestTimeTooSkewed", "RequestExpired")  # EC2 also returns the second for an expired session
 OFF_MIN = 4.0  # minutes; AWS rejects a signature that is 5 minutes off
@@ -28,7 +29,7 @@ SHORT = 8  # characters: shorter values are not redacted, since they occur in me
 
 def build_aws_error(error: Any) -> AwsError:
     details = error.response.get("Error", {})
-    code, reason = details.get("Code", "?"), details.get("Message", "")
+    code, reason = details.get("Code", "?"), mask_keys(details.get("Message", ""))
     off = compute_clock_skew_minutes(error.response)
     if code.startswith("ExpiredToken") or (code == "RequestExpired" and off is not None and abs(off) < OFF_MIN):
         reason += " The session has expired: log in again, then run the same command"
@@ -51,14 +52,17 @@ def compute_clock_skew_minutes(response: dict[str, Any]) -> float | None:
 
 
 def shorten_for_log(value: Any) -> Any:
-    """Return the arguments fit for a log: no bytes, no long texts (a policy, a package), no environment, no access key id."""
+    """Return the arguments fit for a log: no bytes, no long texts (a policy, a package), no environment, no key."""
     if isinstance(value, dict):
         return {key: "..." if key in HIDDEN else shorten_for_log(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [shorten_for_log(item) for item in value]
     if isinstance(value, bytes):
         return f"<{len(value)} bytes>"
-    return value[:200] + "..." if isinstance(value, str) and len(value) > 200 else value
+    if isinstance(value, str):
+        value = mask_keys(value)
+        return value[:200] + "..." if len(value) > 200 else value
+    return value
 
 
 def redact(text: str, args: Any, hidden: bool = False) -> str:

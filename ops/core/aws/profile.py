@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from botocore import exceptions as sdk
 
 from ops.core.errors import OpsError, ProfileError
+from ops.core.masking import mask_keys
 from ops.core.paths import ROOT
 
 if TYPE_CHECKING:
@@ -104,10 +105,10 @@ def explain_missing_keys(error: Exception, settings: Settings) -> ProfileError:
     if isinstance(error, sdk.InfiniteLoopConfigError):
         return ProfileError(f"{subject} reaches itself through source_profile: {error}.", check)
     if isinstance(error, sdk.CredentialRetrievalError) and error.kwargs.get("provider") == "custom-process":
-        reason = str(error.kwargs["error_msg"]).strip()
+        reason = mask_keys(str(error.kwargs["error_msg"])).strip()
         return ProfileError(f"The credential_process of {profile} failed: {reason[:300] or 'no message'}.", check)
     if isinstance(error, sdk.BotoCoreError | sdk.ClientError):
-        return ProfileError(f"{subject} gives no keys: {error}.".replace("..", "."), check)
+        return ProfileError(f"{subject} gives no keys: {mask_keys(str(error))}.".replace("..", "."), check)
     if isinstance(error, OSError):
         missing = f"{error.strerror}: {error.filename}" if error.filename else str(error)
         return ProfileError(f"{subject} gives no keys: {missing}.", check)
