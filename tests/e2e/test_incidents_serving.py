@@ -14,9 +14,9 @@ from tests.e2e.test_rollouts import Callers
 
 
 @pytest.fixture(scope="module")
-def served(stacks, digits):
-    """A stack whose endpoint answers, with a model that is good enough to be told from a bad one."""
-    cli = stacks("served", "train: {epochs: 2}\nendpoint: {p99_ms: 900}\n")
+def stack_with_endpoint(make_stack, digits):
+    """A stack with an endpoint, and a model that is good enough to be distinguished from a bad one."""
+    cli = make_stack("served", "train: {epochs: 2}\nendpoint: {p99_ms: 900}\n")
     cli("iam.apply", "data.up", "net.up")
     cli("data.push", "--dir", str(digits))
     cli("sm.image")
@@ -37,18 +37,18 @@ def soon(check, seconds=60):
         time.sleep(0.5)
 
 
-def test_endpoint_latency(served, picture, drill):
-    page = Page("endpoint-latency", served)
-    with Callers(served, picture, count=4):
-        drill("slow", endpoint="kennel-served", seconds=0.3)
-        drill("clock", speed=20)
+def test_endpoint_latency_page_adds_an_instance(stack_with_endpoint, picture, inject_fault):
+    page = Page("endpoint-latency", stack_with_endpoint)
+    with Callers(stack_with_endpoint, picture, count=4):
+        inject_fault("slow", endpoint="kennel-served", seconds=0.3)
+        inject_fault("clock", speed=20)
         soon(page.confirmed)
         assert not page.verified()
         assert page.works("add")
         soon(lambda: page.works("there"))
         soon(page.verified)
-        drill("clock", speed=1)
-        drill("slow", endpoint="kennel-served", seconds=0)
+        inject_fault("clock", speed=1)
+        inject_fault("slow", endpoint="kennel-served", seconds=0)
 
 
 def shuffled(digits, folder):
@@ -64,43 +64,45 @@ def shuffled(digits, folder):
     return folder
 
 
-def test_bad_model(served, digits, tmp_path):
-    page = Page("bad-model", served)
+def test_bad_model_page_rolls_back(stack_with_endpoint, digits, tmp_path):
+    page = Page("bad-model", stack_with_endpoint)
     assert page.verified()
-    job = json.loads(served("sm.train", "--data", str(shuffled(digits, tmp_path / "shuffled")), "--json").out)["job"]
-    refused = served("sm.deploy", "--job", job, ok=False)
+    job = json.loads(
+        stack_with_endpoint("sm.train", "--data", str(shuffled(digits, tmp_path / "shuffled")), "--json").out
+    )["job"]
+    refused = stack_with_endpoint("sm.deploy", "--job", job, ok=False)
     assert "it was trained on another dataset" in refused.err
-    served("sm.deploy", "--job", job, "--because", "new pictures")
+    stack_with_endpoint("sm.deploy", "--job", job, "--because", "new pictures")
     assert page.confirmed()
     assert not page.verified()
     assert page.works("back")
     assert page.verified()
     assert not page.works("look")
-    served("data.push", "--dir", str(digits))
+    stack_with_endpoint("data.push", "--dir", str(digits))
 
 
-def test_endpoint_stuck(served, drill):
-    """The endpoint is made anew by somebody while instances hang: it is Creating, cannot be deleted, and fails at last."""
-    page = Page("endpoint-stuck", served)
-    served("sm.delete", "--confirm", "kennel-served")
-    drill("hang", endpoint="kennel-served")
-    deploying = threading.Thread(target=lambda: served.typed("sm.deploy", ok=False))
+def test_endpoint_stuck_page_replaces_the_endpoint(stack_with_endpoint, inject_fault):
+    """The endpoint is created again while instances hang: it is Creating, cannot be deleted, and fails in the end."""
+    page = Page("endpoint-stuck", stack_with_endpoint)
+    stack_with_endpoint("sm.delete", "--confirm", "kennel-served")
+    inject_fault("hang", endpoint="kennel-served")
+    deploying = threading.Thread(target=lambda: stack_with_endpoint.typed("sm.deploy", ok=False))
     deploying.start()
     deadline = time.monotonic() + 60
-    while plan.find_endpoint(served.account) is None:
+    while plan.find_endpoint(stack_with_endpoint.account) is None:
         assert time.monotonic() < deadline
         time.sleep(0.2)
     assert page.confirmed()
     assert not page.verified()
-    refused = served("--dry", "sm.delete", "--confirm", "kennel-served")
+    refused = stack_with_endpoint("--dry", "sm.delete", "--confirm", "kennel-served")
     assert "delete_endpoint" in refused.err
-    drill("clock", speed=60)
+    inject_fault("clock", speed=60)
     deploying.join()
-    assert plan.find_endpoint(served.account)["EndpointStatus"] == "Failed"
+    assert plan.find_endpoint(stack_with_endpoint.account)["EndpointStatus"] == "Failed"
     assert page.confirmed()
     assert not page.verified()
-    drill("hang", endpoint="kennel-served", hang=False)
-    drill("clock", speed=1)
+    inject_fault("hang", endpoint="kennel-served", hang=False)
+    inject_fault("clock", speed=1)
     assert page.works("try")
     assert page.works("create")
     assert page.verified()
