@@ -15,16 +15,13 @@ from pydantic import ValidationError
 from iampolicy.account import snapshot
 from iampolicy.account.snapshot_schema import DETAILS, EXTRAS, RawExtras
 from iampolicy.errors import InputError
+from iampolicy.key_patterns import KEY_ID, SECRET
 from iampolicy.validation import first_fault
 
 SCHEMA = 1
 LARGEST = 200_000_000  # bytes: some 200,000 roles
 DEEPEST = 40  # levels of JSON; a policy's deepest value is at the twelfth
 LISTS = ("UserDetailList", "GroupDetailList", "RoleDetailList", "Policies")
-KEY_ID = re.compile(r"(?<![A-Z0-9])(AKIA|ASIA)[A-Z0-9]{12,}")
-SECRET = re.compile(
-    r"(?<![A-Za-z0-9/+])(?=[A-Za-z0-9/+]*[a-z])(?=[A-Za-z0-9/+]*[A-Z])(?=[A-Za-z0-9/+]*\d)[A-Za-z0-9/+]{40}(?![A-Za-z0-9/+=])"
-)
 SECRET_NAME = re.compile(r"(?i)(secret.*|password|passwd|token|private.?key|access.?key(.?id)?|api.?key)s?$")
 LEFT_OUT = "(left out)"
 

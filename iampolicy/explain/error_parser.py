@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-from iampolicy.account.snapshot_file import KEY_ID
+from iampolicy.key_patterns import KEY_ID
 
 LONGEST = 65_536  # characters; EC2's encoded messages have a few thousand
 ROLE_ARN = re.compile(r"arn:[\w-]{3,12}:iam::\d{12}:role/[\w+=,.@/-]{1,600}")

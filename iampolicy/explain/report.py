@@ -6,9 +6,9 @@ import re
 from datetime import UTC, datetime
 from typing import Any
 
-from iampolicy.account.snapshot_file import KEY_ID
 from iampolicy.explain import simulation
 from iampolicy.explain.diagnosis import Evidence, Explanation
+from iampolicy.key_patterns import KEY_ID
 from iampolicy.revoked_sessions import list_active_revocations
 
 HOPS = {

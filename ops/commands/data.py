@@ -61,20 +61,21 @@ def fetch(c: Context, archive: str, dir: str = "", json: bool = False) -> Result
 
     Example: invoke data.fetch dogs --dir DIR
     """
+    from ops.core.masking import strip_url
     from ops.core.settings import load
     from ops.datasets import fetch
 
     settings = load(c.config)
     folder, source_archive = resolve_data_folder(settings, dir), fetch.find_archive(settings.data, archive)
     if c.config.run.dry:
-        text = f"would download {source_archive.url} into {folder}"
-        return Result({"url": source_archive.url, "dir": str(folder)}, text)
+        text = f"would download {strip_url(source_archive.url)} into {folder}"
+        return Result({"url": strip_url(source_archive.url), "dir": str(folder)}, text)
     source = fetch.fetch_archive(source_archive, folder)
     text = (
-        f"{folder}: {format_split_counts(source['pictures'])} pictures from {source_archive.url}, "
+        f"{folder}: {format_split_counts(source['pictures'])} pictures from {strip_url(source_archive.url)}, "
         f"SHA-256 {source['sha256']}."
     )
-    return Result({"dir": str(folder)} | source, text)
+    return Result({"dir": str(folder)} | source | {"url": strip_url(source_archive.url)}, text)
 
 
 @task(help={"dir": DIR, "json": "Print the result as JSON."})

@@ -19,10 +19,10 @@ def doctor(c: Context, json: bool = False) -> Result:
     """
     from dataclasses import asdict
 
-    from ops.core.aws.account import Account
+    from ops.core.settings import load
     from ops.stack import checks
 
-    found = list(checks.check_prerequisites(Account.from_context(c, role="")))
+    found = list(checks.check_prerequisites(load(c.config)))
     rows = [("ok" if check.ok else "FAILED", check.name, check.found, "" if check.ok else check.fix) for check in found]
     failed = [check for check in found if not check.ok]
     verdict = f"{len(failed)} of {len(found)} checks failed." if failed else f"All {len(found)} checks passed."

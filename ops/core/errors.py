@@ -23,6 +23,14 @@ class Unreachable(OpsError):
     """The other end did not answer, or stopped answering; another try may succeed."""
 
 
+class ProfileError(OpsError):
+    """The settings' profile gives no keys. `problem` says why, `fix` is the command to run next."""
+
+    def __init__(self, problem: str, fix: str) -> None:
+        super().__init__(f"{problem} To fix it: {fix}")
+        self.problem, self.fix = escape_control_characters(problem), fix
+
+
 class AwsError(OpsError):
     """AWS refused a request. `aws_code` is AWS's own error code, `reason` its message."""
 

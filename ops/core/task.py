@@ -6,6 +6,7 @@ import errno
 import functools
 import gc
 import io
+import logging
 import os
 import shlex
 import signal
@@ -122,6 +123,7 @@ class Executor(InvokeExecutor):
     def execute(self, *tasks: Any) -> Any:
         gc.enable()  # tasks.py switched it off
         running.collection = self.collection
+        mask_debug_output()
         try:
             done = super().execute(*tasks)
             if sys.stdout is not None:  # None: the shell closed it, as `>&-` does
@@ -139,6 +141,16 @@ class Executor(InvokeExecutor):
             if explained is error:
                 raise
             raise explained from error
+
+
+def mask_debug_output() -> None:
+    """Mask keys in what --debug logs; without it there is no handler."""
+    handlers = logging.getLogger().handlers
+    if handlers:
+        from ops.core.masking import mask_record
+
+        for handler in handlers:
+            handler.addFilter(mask_record)
 
 
 def explain_error(error: Exception) -> Exception:

@@ -13,6 +13,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from ops.core.errors import OpsError
+from ops.core.masking import strip_url
 from ops.core.output import say
 
 CHUNK = 1 << 20
@@ -26,7 +27,9 @@ class SafeRedirectHandler(urllib.request.HTTPRedirectHandler):
 
     def redirect_request(self, req: Any, fp: Any, code: int, msg: str, headers: Any, newurl: str) -> Any:
         if urlsplit(newurl).scheme not in {"https", urlsplit(req.full_url).scheme}:
-            raise OpsError(f"{req.full_url} redirects to {newurl}, which is not https. Nothing was fetched from there.")
+            raise OpsError(
+                f"{strip_url(req.full_url)} redirects to {strip_url(newurl)}, which is not https. Nothing was fetched from there."
+            )
         return super().redirect_request(req, fp, code, msg, headers, newurl)
 
 
@@ -48,7 +51,7 @@ def build_opener() -> urllib.request.OpenerDirector:
 def download_file(url: str, place: Path) -> None:
     """Write the file to `place`, resuming from what `place` has of the same version. Raises OpsError."""
     if urlsplit(url).scheme not in ("http", "https"):
-        raise OpsError(f"{url} is not an http or https URL.")
+        raise OpsError(f"{strip_url(url)} is not an http or https URL.")
     place.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     failed, opener = 0, build_opener()
     while failed < TRIES:
@@ -59,7 +62,7 @@ def download_file(url: str, place: Path) -> None:
             reason: Exception | str = "the connection ended early"
         except urllib.error.HTTPError as error:
             if error.code < 500 and error.code not in (408, 416, 429):
-                raise OpsError(f"{url} answers {error.code} {error.reason}. Check the URL.") from error
+                raise OpsError(f"{strip_url(url)} answers {error.code} {error.reason}. Check the URL.") from error
             if error.code == 416:  # the local part is longer than the file: another version
                 place.unlink(missing_ok=True)
             reason = error
@@ -68,7 +71,7 @@ def download_file(url: str, place: Path) -> None:
         failed = 0 if get_file_size(place) > before else failed + 1
         say(f"  {reason}; resuming at {get_file_size(place) / 1e6:.0f} MB")
         time.sleep(0.2 * 2**failed)
-    raise OpsError(f"Cannot download {url}: {reason}. Run the same command again to resume.")
+    raise OpsError(f"Cannot download {strip_url(url)}: {reason}. Run the same command again to resume.")
 
 
 def download_once(opener: urllib.request.OpenerDirector, url: str, place: Path) -> bool:
@@ -85,7 +88,9 @@ def download_once(opener: urllib.request.OpenerDirector, url: str, place: Path) 
     with opener.open(request, timeout=TIMEOUT_S) as answer:
         if have and answer.status == 206:
             if not str(answer.headers.get("Content-Range", "")).startswith(f"bytes {have}-"):
-                raise OpsError(f"{url} sent another range than requested: {answer.headers.get('Content-Range')}")
+                raise OpsError(
+                    f"{strip_url(url)} sent another range than requested: {answer.headers.get('Content-Range')}"
+                )
         else:
             have = 0
         length = answer.headers.get("Content-Length")

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ops.core.errors import OpsError
+from ops.core.masking import strip_url
 from ops.core.output import say
 from ops.core.paths import WORK
 from ops.core.settings import Archive, Data
@@ -39,7 +40,7 @@ def fetch_archive(archive: Archive, folder: Path) -> dict[str, Any]:
     if folder.exists():
         return read_existing_source(archive, folder)
     place = WORK / "fetched" / f"{hashlib.sha256(archive.url.encode()).hexdigest()[:16]}.zip"
-    say(f"Fetching {archive.url} ...")
+    say(f"Fetching {strip_url(archive.url)} ...")
     download_file(archive.url, place)
     source: dict[str, Any] = {"url": archive.url, "sha256": compute_sha256(place), "bytes": place.stat().st_size}
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -47,7 +48,9 @@ def fetch_archive(archive: Archive, folder: Path) -> dict[str, Any]:
     shutil.rmtree(new, ignore_errors=True)
     try:
         if archive.sha256 and source["sha256"] != archive.sha256:
-            raise OpsError(f"{archive.url} has SHA-256 {source['sha256']}, not {archive.sha256}. Nothing was unpacked.")
+            raise OpsError(
+                f"{strip_url(archive.url)} has SHA-256 {source['sha256']}, not {archive.sha256}. Nothing was unpacked."
+            )
         say(f"Unpacking {source['bytes'] / 1e6:.0f} MB ...")
         unpack_archive(place, new)
         source |= {"fetched": f"{datetime.now(UTC):%Y-%m-%d}", "pictures": count_pictures(archive, new)}
@@ -77,7 +80,9 @@ def read_existing_source(archive: Archive, folder: Path) -> dict[str, Any]:
     except (OSError, ValueError):
         source = {}
     if source.get("url") != archive.url:
-        raise OpsError(f"{folder} exists, and did not come from {archive.url}. Fetch into another folder: --dir DIR")
+        raise OpsError(
+            f"{folder} exists, and did not come from {strip_url(archive.url)}. Fetch into another folder: --dir DIR"
+        )
     return source
 
 
@@ -88,7 +93,7 @@ def count_pictures(archive: Archive, folder: Path) -> dict[str, int]:
     classes = len({picture.label for picture in pictures})
     if (archive.pictures and found != archive.pictures) or (archive.classes and classes != archive.classes):
         raise OpsError(
-            f"{archive.url} has {classes} classes and {found} pictures, but the settings (data.archives) have {archive.classes} "
+            f"{strip_url(archive.url)} has {classes} classes and {found} pictures, but the settings (data.archives) have {archive.classes} "
             f"and {archive.pictures}. Nothing was kept."
         )
     return found

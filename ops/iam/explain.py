@@ -13,12 +13,12 @@ from string import Template
 from typing import Any
 
 from iampolicy.account import snapshot
-from iampolicy.account.snapshot_file import KEY_ID
 from iampolicy.errors import InputError
 from iampolicy.explain import report, simulation
 from iampolicy.explain.diagnosis import Evidence, Explanation, Fix
 from iampolicy.explain.error_parser import LONGEST, Denial, Question
 from iampolicy.explain.simulation import DecisionInput
+from iampolicy.key_patterns import KEY_ID
 from iampolicy.policy.document import CURRENT, parse_policy
 from ops.core.aws.account import Account
 from ops.core.errors import DENIED, AwsError, OpsError

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from ops.core.aws.account import Account
-from ops.core.errors import AwsError, OpsError
+from ops.core.errors import AwsError, ProfileError
 from ops.core.paths import ROOT
-from ops.core.settings import REPOSITORY
+from ops.core.settings import REPOSITORY, Settings
 from ops.releases.image_build import find_missing_image_tag
 
 DISK_GB = 3
@@ -23,12 +23,15 @@ class Check:
     fix: str = ""
 
 
-def check_prerequisites(account: Account) -> Iterator[Check]:
-    settings = account.settings
+def check_prerequisites(settings: Settings) -> Iterator[Check]:
     try:
+        account = Account(settings)
         caller = account.call("sts", "get_caller_identity")
         yield Check("credentials", True, caller["Arn"])
-    except (AwsError, OpsError) as error:
+    except ProfileError as error:
+        yield Check("credentials", False, error.problem, error.fix)
+        return
+    except AwsError as error:
         yield Check("credentials", False, str(error), "log in, or: invoke sandbox.up")
         return
     same = caller["Account"] == settings.aws.account

@@ -108,8 +108,9 @@ def test_audit_log_is_private_and_holds_no_key_id(make_stack, control_sandbox, t
     said = f"The Access Key with id {key} cannot be found."
     control_sandbox("fault", operation="UpdateAccessKey", do="error", code="NoSuchEntity", message=said, status=404)
     args = {"UserName": "absent", "AccessKeyId": key, "Status": "Inactive"}
-    with pytest.raises(AwsError, match=key):
+    with pytest.raises(AwsError, match="The Access Key with id ... cannot be found") as refused:
         account.make_change(Change("iam", "update_access_key", args, why="a test"))
+    assert key not in str(refused.value)
     assert key not in file.read_text()
     assert "The Access Key with id ... cannot be found." in file.read_text()
     assert stat.S_IMODE(file.stat().st_mode) == 0o600

@@ -19,6 +19,7 @@ from ops.core.aws.errors import build_aws_error, redact, shorten_for_log
 from ops.core.aws.session import RETRIES, open_session
 from ops.core.bucket import Bucket
 from ops.core.errors import AwsError, OpsError
+from ops.core.masking import mask_keys
 from ops.core.output import say
 from ops.core.paths import WORK
 from ops.core.settings import Settings
@@ -164,7 +165,9 @@ class Account:
             patience = "launch" if change.call in LAUNCHES else "control"
             answer = self.call(change.service, change.call, patience, **change.args)
         except BaseException as error:
-            self._write_audit_entry(f"failed: {type(error).__name__}: {redact(str(error), change.args)}"[:300], entry)
+            self._write_audit_entry(
+                f"failed: {type(error).__name__}: {mask_keys(redact(str(error), change.args))}"[:300], entry
+            )
             raise
         self._write_audit_entry("done", entry)
         return answer

@@ -5,20 +5,31 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any
+from urllib.parse import urlsplit
 
 from botocore import exceptions as sdk
 
 from ops.core.errors import AwsError, OpsError, Unreachable
+from ops.core.masking import mask_keys
 
 SKEWED = ("RequestTimeTooSkewed", "RequestExpired")  # EC2 also returns the second for an expired session
 OFF_MIN = 4.0  # minutes; AWS rejects a signature that is 5 minutes off
 HIDDEN = ("Environment", "UserData", "AccessKeyId")  # arguments that are never logged
+LOCAL_HOSTS = ("127.0.0.1", "localhost")
+NO_KEYS = (  # session.py loads the keys first, so these are of keys that a long command has to fetch again
+    sdk.NoCredentialsError,
+    sdk.PartialCredentialsError,
+    sdk.TokenRetrievalError,
+    sdk.CredentialRetrievalError,
+    sdk.SSOError,
+    sdk.LoginError,
+)
 SHORT = 8  # characters: shorter values are not redacted, since they occur in messages by chance
 
 
 def build_aws_error(error: Any) -> AwsError:
     details = error.response.get("Error", {})
-    code, reason = details.get("Code", "?"), details.get("Message", "")
+    code, reason = details.get("Code", "?"), mask_keys(details.get("Message", ""))
     off = compute_clock_skew_minutes(error.response)
     if code.startswith("ExpiredToken") or (code == "RequestExpired" and off is not None and abs(off) < OFF_MIN):
         reason += " The session has expired: log in again, then run the same command"
@@ -41,14 +52,17 @@ def compute_clock_skew_minutes(response: dict[str, Any]) -> float | None:
 
 
 def shorten_for_log(value: Any) -> Any:
-    """Return the arguments fit for a log: no bytes, no long texts (a policy, a package), no environment, no access key id."""
+    """Return the arguments fit for a log: no bytes, no long texts (a policy, a package), no environment, no key."""
     if isinstance(value, dict):
         return {key: "..." if key in HIDDEN else shorten_for_log(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [shorten_for_log(item) for item in value]
     if isinstance(value, bytes):
         return f"<{len(value)} bytes>"
-    return value[:200] + "..." if isinstance(value, str) and len(value) > 200 else value
+    if isinstance(value, str):
+        value = mask_keys(value)
+        return value[:200] + "..." if len(value) > 200 else value
+    return value
 
 
 def redact(text: str, args: Any, hidden: bool = False) -> str:
@@ -68,14 +82,16 @@ def explain_sdk_error(error: Exception) -> Exception:
     """Return an SDK error that an operator can act on as a sentence, any other unchanged: ParamValidationError is our bug."""
     if isinstance(error, sdk.ClientError):
         return build_aws_error(error)
+    if isinstance(error, sdk.ProxyConnectionError):
+        return Unreachable(f"{error}. Correct or unset HTTPS_PROXY, then run: invoke doctor")
     if isinstance(error, sdk.ConnectionError | sdk.HTTPClientError):
-        local = "127.0.0.1" in str(error)
+        host = urlsplit(str(error.kwargs.get("endpoint_url", ""))).hostname
         hint = (
             "Is the sandbox running? Start it: invoke sandbox.up"
-            if local
+            if host in LOCAL_HOSTS
             else "Check the network, the proxy and aws.region: invoke doctor"
         )
         return Unreachable(f"Cannot reach AWS: {error}\n{hint}")
-    if isinstance(error, sdk.NoCredentialsError | sdk.PartialCredentialsError | sdk.TokenRetrievalError):
+    if isinstance(error, NO_KEYS):
         return OpsError(f"There are no usable AWS credentials: {error}. Log in, then run: invoke doctor")
     return error

@@ -12,9 +12,10 @@ from urllib.parse import urlsplit
 import botocore.session
 from botocore.config import Config
 from botocore.credentials import AssumeRoleCredentialFetcher, DeferredRefreshableCredentials
-from botocore.exceptions import ProfileNotFound
 
 from ops.core import running
+from ops.core.aws.errors import LOCAL_HOSTS
+from ops.core.aws.profile import load_credentials, read_profile
 from ops.core.errors import OpsError
 from ops.core.paths import ROOT
 
@@ -31,30 +32,21 @@ RETRIES: dict[str, dict[str, Any]] = {
     "lambda": {"connect_timeout": 3, "read_timeout": 120, "tcp_keepalive": True, "retries": {"mode": "standard", "total_max_attempts": 1}},
 }  # fmt: skip
 
-LOCAL_HOSTS = ("127.0.0.1", "localhost")
-
 
 def open_session(settings: Settings, role: str = "") -> Any:
     """Return a botocore session with the settings' profile and nothing else: keys in the environment are ignored.
 
     With `role` it assumes that role of the stack at its first call, and again before the role's keys expire.
-    Raises OpsError when the profile is missing, or when its endpoint_url cannot be reached.
+    Raises ProfileError when the profile is missing or gives no keys, OpsError when its endpoint_url cannot be reached.
     """
     skip_proxy_for_local_hosts()
     session = botocore.session.Session(profile=settings.aws.profile)
     if settings.aws.config_file:
         session.set_config_variable("config_file", str(ROOT / settings.aws.config_file))
-    try:
-        session.get_scoped_config()
-        check_endpoint_reachable(session.get_scoped_config().get("endpoint_url"))
-    except ProfileNotFound as error:
-        where = settings.aws.config_file or "~/.aws/config"
-        hint = (
-            "Is the sandbox running? Start it: invoke sandbox.up" if "sandbox" in where else "Create it: aws configure"
-        )
-        raise OpsError(f"There is no AWS profile {settings.aws.profile!r} in {where}. {hint}") from error
+    check_endpoint_reachable(read_profile(session, settings).get("endpoint_url"))
+    own = load_credentials(session, settings)
     if role:
-        assume_stack_role(session, settings, role)
+        assume_stack_role(session, settings, role, own)
     return session
 
 
@@ -64,9 +56,9 @@ def skip_proxy_for_local_hosts() -> None:
     os.environ["NO_PROXY"] = ",".join(dict.fromkeys([*hosts, *LOCAL_HOSTS]))
 
 
-def assume_stack_role(session: Any, settings: Settings, role: str) -> None:
+def assume_stack_role(session: Any, settings: Settings, role: str, own: Any) -> None:
     """Replace the profile's keys with the role's. The role session has the local user's name, for readers of AWS's logs."""
-    endpoint, own = session.get_scoped_config().get("endpoint_url"), session.get_credentials()
+    endpoint = session.get_scoped_config().get("endpoint_url")
 
     def client(service: str, **keys: Any) -> Any:
         config = Config(user_agent_extra=f"kennel/{running.command}", **RETRIES["control"])

@@ -1,0 +1,117 @@
+"""The keys of the settings' profile: loading them, and a sentence with the next command for each reason that there are none."""
+
+from __future__ import annotations
+
+import difflib
+import getpass
+import shlex
+import sys
+from typing import TYPE_CHECKING, Any
+
+from botocore import exceptions as sdk
+
+from ops.core.errors import OpsError, ProfileError
+from ops.core.masking import mask_keys
+from ops.core.paths import ROOT
+
+if TYPE_CHECKING:
+    from ops.core.settings import Settings
+
+NOT_LOGGED_IN = (sdk.SSOError, sdk.TokenRetrievalError, sdk.NoAuthTokenError)
+NETWORK = (sdk.ConnectionError, sdk.HTTPClientError)
+# What botocore passes on when a credential_process prints something else than it should.
+ODD_OUTPUT = (ValueError, TypeError, AttributeError, KeyError, RuntimeError)
+
+
+def read_profile(session: Any, settings: Settings) -> dict[str, Any]:
+    """Return the profile's options. Raises ProfileError when there is no such profile, or when its file cannot be read."""
+    try:
+        options: dict[str, Any] = session.get_scoped_config()
+    except sdk.ProfileNotFound as error:
+        raise explain_missing_profile(session, settings) from error
+    except sdk.ConfigParseError as error:
+        raise explain_broken_file(error) from error
+    return options
+
+
+def load_credentials(session: Any, settings: Settings) -> Any:
+    """Return the profile's credentials, with their keys already fetched. Raises ProfileError when it gives none."""
+    try:
+        session.get_component("credential_provider").get_provider("assume-role")._prompter = ask_for_code
+        own = session.get_credentials()
+        if own is not None:
+            own.get_frozen_credentials()
+    except NETWORK:
+        raise
+    except (sdk.BotoCoreError, sdk.ClientError, OSError, *ODD_OUTPUT) as error:
+        raise explain_missing_keys(error, settings) from error
+    if own is None:
+        incomplete_sso = any(key.startswith("sso_") for key in read_profile(session, settings))
+        words, reason = ("configure sso", ": its SSO settings are incomplete") if incomplete_sso else ("configure", "")
+        raise ProfileError(f"Profile {settings.aws.profile!r} has no keys{reason}.", build_command(settings, words))
+    return own
+
+
+def ask_for_code(prompt: str) -> str:
+    """Ask for the code of an MFA device. Raises ProfileError without a terminal."""
+    if not sys.stdin.isatty():
+        raise ProfileError(
+            "The profile needs the code of an MFA device, and there is no terminal to ask on.",
+            "run the same command in a terminal",
+        )
+    return getpass.getpass(prompt)
+
+
+def build_command(settings: Settings, words: str) -> str:
+    """Return a command of the AWS CLI for this profile and its file."""
+    file = settings.aws.config_file
+    prefix = f"AWS_CONFIG_FILE={shlex.quote(str(ROOT / file))} " if file else ""
+    return f"{prefix}aws {words} --profile {shlex.quote(settings.aws.profile)}"
+
+
+def explain_missing_profile(session: Any, settings: Settings) -> OpsError:
+    where, profile = settings.aws.config_file or "~/.aws/config", settings.aws.profile
+    near = difflib.get_close_matches(profile, session.available_profiles, n=1)
+    guess = f" Did you mean {near[0]!r}? Set aws.profile." if near else ""
+    if "sandbox" in where:
+        guess += " Is the sandbox running?"
+    fix = "invoke sandbox.up" if "sandbox" in where else build_command(settings, "configure")
+    return ProfileError(f"There is no AWS profile {profile!r} in {where}.{guess}", fix)
+
+
+def explain_broken_file(error: Any) -> ProfileError:
+    """Name the file and the line, but not the line's text: it may be a key."""
+    cause = error.kwargs.get("error")
+    lines = [line for line, _ in getattr(cause, "errors", [])] or [getattr(cause, "lineno", None)]
+    place = f"{error.kwargs['path']}, line {lines[0]}," if lines[0] else f"{error.kwargs['path']}"
+    return ProfileError(
+        f"{place} is not valid in an AWS configuration file.", "correct the file, then run: invoke doctor"
+    )
+
+
+def explain_missing_keys(error: Exception, settings: Settings) -> ProfileError:
+    """Return why the profile gives no keys, as a sentence, and the command to run next."""
+    profile = f"profile {settings.aws.profile!r}"
+    subject = f"P{profile[1:]}"
+    check = build_command(settings, "configure list")
+    if isinstance(error, sdk.ConfigParseError):
+        return explain_broken_file(error)
+    if isinstance(error, NOT_LOGGED_IN):
+        return ProfileError(
+            f"{subject} is not logged in, or its login has expired.", build_command(settings, "sso login")
+        )
+    if isinstance(error, sdk.LoginError):
+        return ProfileError(f"{subject} is not logged in, or its login has expired.", build_command(settings, "login"))
+    if isinstance(error, sdk.InfiniteLoopConfigError):
+        return ProfileError(f"{subject} reaches itself through source_profile: {error}.", check)
+    if isinstance(error, sdk.CredentialRetrievalError) and error.kwargs.get("provider") == "custom-process":
+        reason = mask_keys(str(error.kwargs["error_msg"])).strip()
+        return ProfileError(f"The credential_process of {profile} failed: {reason[:300] or 'no message'}.", check)
+    if isinstance(error, sdk.BotoCoreError | sdk.ClientError):
+        return ProfileError(f"{subject} gives no keys: {mask_keys(str(error))}.".replace("..", "."), check)
+    if isinstance(error, OSError):
+        missing = f"{error.strerror}: {error.filename}" if error.filename else str(error)
+        return ProfileError(f"{subject} gives no keys: {missing}.", check)
+    return ProfileError(
+        f"The credential_process of {profile} printed no JSON with AccessKeyId and SecretAccessKey.", check
+    )
