@@ -8,7 +8,9 @@ import time
 
 import pytest
 
+from ops.datasets import manifest
 from ops.endpoint import plan
+from ops.releases import release_samples
 from tests.e2e.test_incidents import Page
 from tests.e2e.test_rollouts import Callers
 
@@ -76,6 +78,29 @@ def test_bad_model(served, digits, tmp_path):
     assert page.works("back")
     assert page.verified()
     assert not page.works("look")
+    served("data.push", "--dir", str(digits))
+
+
+def test_evaluate_live_uses_the_releases_own_dataset(served, digits, tmp_path):
+    """Another dataset is current, with other classes: the healthy endpoint is as accurate as before, and no page says roll back."""
+    before = json.loads(served("sm.evaluate", "--live", "20", "--json").out)
+    own = manifest.read_current(served.account)
+    for split in ("train", "valid", "test"):
+        for label in ("0", "1"):
+            shutil.copytree(digits / split / label, tmp_path / "other" / split / f"other{label}")
+    served("data.push", "--dir", str(tmp_path / "other"))
+    other = manifest.read_current(served.account)
+    after = served("sm.evaluate", "--live", "20", "--json")
+    assert (after.code, json.loads(after.out)["answers"]) == (0, before["answers"])
+    assert json.loads(after.out)["wrong"] == []
+    drawn = release_samples.draw_live_samples(served.account, 20, 0)  # those that lambda.invoke --sample sends
+    assert [one.name for one in drawn] == [one["picture"] for one in before["answers"]]
+
+    served.account.call("s3", "delete_object", Bucket=served.settings.bucket, Key=own.key)
+    refused = served("sm.evaluate", "--live", "20", ok=False)
+    assert refused.code == 1
+    assert f"was tested on dataset {own.digest[:12]}, which is missing" in refused.err
+    assert f"the current dataset is {other.digest[:12]}" in refused.err
     served("data.push", "--dir", str(digits))
 
 

@@ -1,13 +1,16 @@
 """What a release must not be without a reason; which deployment a roll-back goes back to; when an endpoint may go."""
 
 from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 
 import pytest
 
 from ops.core.errors import OpsError
-from ops.endpoint import cleanup
+from ops.endpoint import cleanup, deployment, plan
 from ops.releases import gate, history
+from ops.releases.build import Release
 from ops.releases.records import DeploymentNote, JobRelease, ReleaseSummary, parse
+from tests.conftest import settings_of
 
 LIVE = ReleaseSummary(
     digest="a" * 64, job="job", tar="sum", classes=["a", "b", "c"], accuracy=0.95, pictures=360, data="d" * 64,
@@ -117,3 +120,13 @@ def test_a_record_that_is_corrupt_is_named(record, data, why):
 def test_a_record_keeps_what_is_needed_of_a_newer_one():
     data = LIVE.model_dump_json().replace("{", '{"newer": 1, ', 1)
     assert parse(ReleaseSummary, data.encode(), "about.json") == LIVE
+
+
+def test_rollback_to_other_classes_says_so(monkeypatch):
+    target = LIVE.model_copy(update={"classes": ["a", "b"], "data": "e" * 64})
+    monkeypatch.setattr(deployment.build, "read_summary", lambda account, digest: target)
+    monkeypatch.setattr(deployment.release_samples, "find_release_summary", lambda account, config: LIVE)
+    account = SimpleNamespace(settings=settings_of())
+    classes, data = deployment.compare_rollback(account, plan.Facts(), Release("e" * 64, "job"))
+    assert classes == "its 2 classes differ from the 3 of the live release: removed c"
+    assert data.startswith("it was trained on another dataset")
