@@ -184,8 +184,9 @@ def test_what_does_not_exist_is_said_not_to_exist(stack):
     for command in (("sm.attach", nope), ("sm.stop", nope), ("sm.explain", nope), ("sm.logs", "--job", nope)):
         refused = stack(*command, ok=False)
         assert refused.code == 1
-        assert f"There is no training job {nope}" in refused.err
-    assert stack("sm.attach", "somebody-elses", ok=False).code == 4  # the operator may not even look
+        assert f"No job of this stack is called {nope}" in refused.err
+    other = stack("sm.attach", "somebody-elses", ok=False)  # the operator may not even look at it
+    assert (other.code, "No job of this stack is called somebody-elses. Its jobs begin with" in other.err) == (1, True)
     assert "--via must be one of boto3, sdk" in stack("sm.train", "--via", "terraform", ok=False).err
 
 
