@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 from ops.core.aws.account import Account
 from ops.core.errors import STOPPED, OpsError
-from ops.endpoint import plan, probe
+from ops.endpoint import evaluation, plan, probe
 from ops.jobs import training_jobs
 from ops.releases import build, gate, history, image_build, preflight, release_samples
 from ops.releases.build import Release
@@ -53,7 +53,12 @@ def check_gate(account: Account, have: plan.Facts, release: Release, because: st
             f"The metadata of release {release.short} is missing. Run the preflight again: invoke sm.preflight --job {release.job}"
         )
     now = release_samples.find_release_summary(account, have.live) if have.live else None
-    found = gate.findings(new, now, account.settings.endpoint.worse_at_most)
+    found = gate.findings(
+        new,
+        now,
+        account.settings.endpoint.worse_at_most,
+        lambda: evaluation.pair_answers(account, new, now) if now else None,
+    )
     if have.live and now is None:
         found = [f"the release of the live config {have.live} has no metadata, so the gate cannot compare with it"]
     if found and not because:

@@ -14,9 +14,10 @@ from ops.core.errors import OpsError
 from ops.core.output import say
 from ops.core.paths import ROOT
 from ops.datasets import local_shards, samples
-from ops.datasets.manifest import Manifest
+from ops.datasets.manifest import Manifest, read_current
 from ops.endpoint import probe
 from ops.releases import history, release_samples
+from ops.releases.gate import Pairs
 from ops.releases.records import ReleaseSummary
 from ops.releases.trained_model import fetch_model
 
@@ -43,6 +44,32 @@ def evaluate_model(account: Account, job: str) -> ModelEvaluation:
         )
     found = json.loads(done.stdout)
     return ModelEvaluation(found["accuracy"], found["pictures"], found["answers"])
+
+
+def pair_answers(account: Account, new: ReleaseSummary, live: ReleaseSummary) -> Pairs | None:
+    """Compare the trained models of two releases on each picture of the current test split; None where that cannot be done."""
+    try:
+        dataset = read_current(account)
+        if not new.data == live.data == dataset.digest:
+            return None
+        ours, theirs = (evaluate_model(account, summary.job).answers for summary in (new, live))
+    except OpsError as error:
+        say(f"The two models cannot be compared picture by picture: {error}")
+        return None
+    truth = {path: label for label, path, _ in release_samples.list_test_pictures(dataset)}
+    pairs = count_pairs(truth, ours, theirs)
+    if pairs.pictures < len(truth) or not truth:
+        return None
+    say(f"Release {new.digest[:12]} against the live one: {pairs}.")
+    return pairs
+
+
+def count_pairs(truth: dict[str, str], ours: dict[str, str], theirs: dict[str, str]) -> Pairs:
+    """Return how often only one of two models is right, over the pictures that both classified."""
+    both = [path for path in truth if path in ours and path in theirs]
+    wins = sum(ours[path] == truth[path] != theirs[path] for path in both)
+    losses = sum(theirs[path] == truth[path] != ours[path] for path in both)
+    return Pairs(len(both), wins, losses)
 
 
 @dataclass(frozen=True)

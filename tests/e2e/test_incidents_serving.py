@@ -2,12 +2,14 @@
 
 import json
 import random
+import re
 import shutil
 import threading
 import time
 
 import pytest
 
+from ops.core.errors import STOPPED
 from ops.datasets import manifest
 from ops.endpoint import plan
 from ops.releases import release_samples
@@ -102,6 +104,17 @@ def test_evaluate_live_uses_the_releases_own_dataset(served, digits, tmp_path):
     assert f"was tested on dataset {own.digest[:12]}, which is missing" in refused.err
     assert f"the current dataset is {other.digest[:12]}" in refused.err
     served("data.push", "--dir", str(digits))
+
+
+def test_gate_compares_models_on_the_same_pictures(served):
+    short = type(served)(served.file.with_name("servedshort.yaml"))
+    short.file.write_text(served.file.read_text().replace("epochs: 2", "epochs: 1, lr: 0.000001"))
+    job = json.loads(short("sm.train", "--json").out)["job"]
+    refused = short("sm.deploy", "--job", job, ok=False)
+    assert refused.code == STOPPED
+    assert re.search(
+        r"accuracy on the test split is lower: .* on the same \d+ test pictures \d+ wins, \d+ losses, p = ", refused.err
+    )
 
 
 def test_endpoint_stuck(served, drill):

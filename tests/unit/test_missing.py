@@ -8,6 +8,7 @@ from ops.core.errors import AwsError, OpsError
 from ops.endpoint import status
 from ops.endpoint.status import Status, describe_status
 from ops.jobs import follow, training_jobs
+from ops.releases import build
 from tests.conftest import settings_of
 
 JOBS = ["jobs/kennel-demo-sm1-1a2b3c4d/", "jobs/kennel-demo-sm2-99999999/"]
@@ -66,3 +67,13 @@ def test_status_shows_all_but_an_unknown_price():
     row = describe_status(seen, "").splitlines()[-1].split()
     assert row[:2] == ["kennel-demo", "InService"]
     assert row.count("?") == 2
+
+
+def test_missing_release_file_names_its_job(monkeypatch):
+    digest = "a" * 64
+    summary = SimpleNamespace(job="kennel-demo-sm1-1a2b3c4d", tar="sum")
+    monkeypatch.setattr(build, "list_release_digests", lambda account: [digest])
+    monkeypatch.setattr(build, "read_summary", lambda account, found: summary)
+    monkeypatch.setattr(build, "is_whole", lambda account, release, tar: False)
+    with pytest.raises(OpsError, match=r"Rebuild it: invoke sm\.deploy --job kennel-demo-sm1-1a2b3c4d"):
+        build.find_release(account_of(), digest[:12])
