@@ -20,8 +20,8 @@ for name in ("AWS_PROFILE", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_E
 
 # What a parent ignores (nohup, a shell's &, some runners) its children ignore too, and so would every command that a test interrupts.
 # A handler that does nothing keeps the suite as it was started, and is back to the default in whatever it starts.
-NEEDED_SIGNALS = (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP, signal.SIGTERM)
-for number in NEEDED_SIGNALS:
+TERMINATION_SIGNALS = (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP, signal.SIGTERM)
+for number in TERMINATION_SIGNALS:
     if signal.getsignal(number) is signal.SIG_IGN:
         signal.signal(number, lambda *_: None)
 
@@ -47,10 +47,10 @@ hypothesis.settings.load_profile("suite")
 
 # The slowest first, so that no worker ends with one of them alone; `demo` are the tests on the stack that the demo made.
 SLOWEST = (
-    "demo", "test_incidents", "test_incidents_serving", "test_ec2_spot", "test_ec2_jobs", "test_following", "test_rollouts",
-    "test_ec2_mishaps", "test_ec2_idle", "test_ec2_daily", "test_hops", "test_training", "test_benchmarks", "test_iam_apply",
+    "demo", "test_incidents", "test_incidents_serving", "test_ec2_spot", "test_ec2_jobs", "test_training_jobs", "test_rollouts",
+    "test_ec2_failures", "test_ec2_idle", "test_ec2_files", "test_reach", "test_training", "test_benchmarks", "test_iam_apply",
     "test_incidents_iam", "test_data_push", "test_iam_prune", "test_ec2", "test_tuning", "test_jobs", "test_resume",
-    "test_sandbox", "test_ec2_ways", "test_image", "test_data_pull", "test_report", "test_model",
+    "test_sandbox", "test_ec2_access", "test_image", "test_data_pull", "test_report", "test_model",
 )  # fmt: skip
 
 
@@ -69,7 +69,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
     def group_of(item: pytest.Item) -> str:
         definitions = item._fixtureinfo.name2fixturedefs
-        if "whole" in definitions and definitions["whole"][-1].scope == "session":
+        if "demo_stack" in definitions and definitions["demo_stack"][-1].scope == "session":
             return "demo"
         if named := item.get_closest_marker("xdist_group"):
             return named.args[0]
@@ -210,8 +210,8 @@ def plant_roles(cli: Cli, running: state.State) -> None:
 
 
 @pytest.fixture(scope="session")
-def stacks(sandbox):
-    """Makes a Cli with a stack of its own and its roles applied: stacks("name", "more: yaml")."""
+def make_stack(sandbox):
+    """Return a function that makes a Cli with a stack of its own, its roles applied: make_stack("name", "more: yaml")."""
     planted = set()
 
     def make(name: str, more: str = "", roles: bool = True) -> Cli:
@@ -227,23 +227,23 @@ def stacks(sandbox):
 
 
 @pytest.fixture(scope="session")
-def strike(sandbox):
-    """What befalls the sandbox's parts: strike("box", instance=..., sshd="down")."""
+def control_sandbox(sandbox):
+    """Send a control request to the sandbox: control_sandbox("box", instance=..., sshd="down")."""
     return lambda what, **body: send_control_request(state.read(sandbox), "POST", what, body)
 
 
 @pytest.fixture
-def drill(strike):
-    """The same, with clock and faults as they were when the test is over."""
-    yield strike
-    strike("faults/clear")
-    strike("clock", speed=1)
+def inject_fault(control_sandbox):
+    """The same, with clock and faults reset at the end of the test."""
+    yield control_sandbox
+    control_sandbox("faults/clear")
+    control_sandbox("clock", speed=1)
 
 
 @pytest.fixture(scope="session")
-def whole(stacks, digits):
-    """A stack on which the whole demo ran once: the path itself is the first thing that is tested."""
-    cli = stacks("whole")
+def demo_stack(make_stack, digits):
+    """A stack on which the whole demo ran once: the demo itself is the first thing that is tested."""
+    cli = make_stack("whole")
     cli.typed("demo", timeout=400)
     return cli
 

@@ -113,7 +113,11 @@ def restore(c: Context, file: str, confirm: str = "") -> Result:
     restoration.refuse_unfit(account, have, saved)
     if new := restoration.find_new_findings(account, have, saved):
         # The file may have been changed since iam.prune wrote it, so excessive permissions need the role's name typed.
-        say("\n".join(["The role causes findings of severity high or above:", *(f"  {one.format_line()}" for one in new)]))
+        say(
+            "\n".join(
+                ["The role causes findings of severity high or above:", *(f"  {one.format_line()}" for one in new)]
+            )
+        )
         request_confirmation(c, f"This restores {saved.name} with these findings.", name=saved.name, given=confirm)
     for arn in restoration.list_changed_policies(have, saved):
         say(f"{arn} exists and has changed since; it is not overwritten.")

@@ -1,4 +1,4 @@
-"""What an administrator, or chance, does between the commands of tests/e2e/whole_job.py, so that they have something to do or to mend."""
+"""What an administrator, or chance, does between the commands of tests/e2e/whole_job.py, so that they have something to do or to repair."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Place:
     def account(self) -> Account:
         return Account(self.settings, "", audit=self.folder / "audit.jsonl")
 
-    def strike(self, what: str, **body: Any) -> dict[str, Any]:
+    def control_sandbox(self, what: str, **body: Any) -> dict[str, Any]:
         running = state.read(self.sandbox)
         assert running is not None
         return send_control_request(running, "POST", what, body)
@@ -44,12 +44,12 @@ def fault_action(name: str) -> Callable[[FaultAction], FaultAction]:
 
 @fault_action("the box's type is gone")
 def gone(place: Place) -> None:
-    place.strike("capacity", instance_type=place.settings.ec2.instance_types[0])
+    place.control_sandbox("capacity", instance_type=place.settings.ec2.instance_types[0])
 
 
 @fault_action("all types are there")
 def there(place: Place) -> None:
-    place.strike("capacity", instance_type=place.settings.ec2.instance_types[0], short=False)
+    place.control_sandbox("capacity", instance_type=place.settings.ec2.instance_types[0], short=False)
 
 
 @fault_action("change what serves")
@@ -71,7 +71,9 @@ def tokens(place: Place) -> None:
     lines = []
     for role, subject in (("ci", "pull_request"), ("ci-apply", "environment:production")):
         claims = {"sub": f"repo:{repository}:{subject}", "aud": ISSUER_AUDIENCE}
-        state.write_private_file(place.folder / "ci" / f"{role}.token", place.strike("token", **claims)["token"])
+        state.write_private_file(
+            place.folder / "ci" / f"{role}.token", place.control_sandbox("token", **claims)["token"]
+        )
         lines += [
             f"[profile {role}]", f"role_arn = {place.settings.role_arn(role)}", f"endpoint_url = {endpoint}",
             f"web_identity_token_file = {place.folder / 'ci' / f'{role}.token'}", "region = us-east-1", "",
@@ -79,13 +81,13 @@ def tokens(place: Place) -> None:
     state.write_private_file(place.folder / "ci" / "config", "\n".join(lines))
 
 
-@fault_action("somebody changes the image's project by hand")
+@fault_action("an administrator changes the image's project by hand")
 def project(place: Place) -> None:
     name = f"{place.settings.prefix}-image"
     place.account.call("codebuild", "update_project", name=name, timeoutInMinutes=20)
 
 
-@fault_action("the world is let in")
+@fault_action("a rule opens the network to the world")
 def open_to_all(place: Place) -> None:
     """A bucket that heeds public ACLs, a function behind a public URL, a box that anyone may knock at."""
     account, settings = place.account, place.settings
@@ -112,17 +114,21 @@ def console_role(place: Place) -> None:
 
 @fault_action("there is no credential report")
 def no_report(place: Place) -> None:
-    place.strike("fault", operation="GetCredentialReport", do="error", code="ServiceFailure", message="no", times=1)
+    place.control_sandbox(
+        "fault", operation="GetCredentialReport", do="error", code="ServiceFailure", message="no", times=1
+    )
 
 
 @fault_action("the credential report has expired")
 def old_report(place: Place) -> None:
-    place.strike("fault", operation="GetCredentialReport", do="error", code="ReportExpired", message="old", times=1)
+    place.control_sandbox(
+        "fault", operation="GetCredentialReport", do="error", code="ReportExpired", message="old", times=1
+    )
 
 
 @fault_action("roles are changed by hand")
 def by_hand(place: Place) -> None:
-    """Everything that ci-apply may mend."""
+    """Change everything that ci-apply may repair."""
     account, settings = place.account, place.settings
     name, bystander = settings.build_role_name("ec2-box"), f"arn:aws:iam::{settings.aws.account}:policy/by-hand"
     own = derive_policy_arn("ec2-box", "permissions", settings)
@@ -140,7 +146,7 @@ def by_hand(place: Place) -> None:
 
 @fault_action("a role and a trust are changed by hand")
 def gone_role(place: Place) -> None:
-    """What takes bootstrap to mend."""
+    """Change what only bootstrap may repair."""
     account, settings = place.account, place.settings
     name, own = settings.build_role_name("image-build"), derive_policy_arn("image-build", "permissions", settings)
     account.call("iam", "detach_role_policy", RoleName=name, PolicyArn=own)
@@ -149,7 +155,7 @@ def gone_role(place: Place) -> None:
     account.call("iam", "update_assume_role_policy", RoleName=box, PolicyDocument=trusting("ec2", "lambda"))
 
 
-@fault_action("a role grows old that nobody wants")
+@fault_action("an unwanted role grows old")
 def old_role(place: Place) -> None:
     account, settings = place.account, place.settings
     bound = derive_policy_arn("ec2-box", "boundary", settings)
@@ -165,7 +171,7 @@ def old_role(place: Place) -> None:
     name = f"{settings.prefix}-old"
     account.call("iam", "create_instance_profile", InstanceProfileName=name, Path=settings.role_path)
     account.call("iam", "add_role_to_instance_profile", InstanceProfileName=name, RoleName="old")
-    place.strike("age", role="old", days=200)
+    place.control_sandbox("age", role="old", days=200)
 
 
 @fault_action("the old role's instance profile goes too")

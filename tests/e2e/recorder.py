@@ -84,8 +84,8 @@ class Run:
     def command(self, does: str, more: Overrides | None = None, until: str = "") -> tuple[int, str]:
         """A command line in a process of its own, from the copy; its exit code, and all that it said."""
         removed = next((self.folder / "work" / "iam" / STACK / "removed").glob("*.json"), "")
-        told = {"folder": self.folder, "digits": self.shipped.parent / "digits", "bucket": self.place.settings.bucket}
-        words = shlex.split(does.format(**told, job=self.job, removed=removed))
+        values = {"folder": self.folder, "digits": self.shipped.parent / "digits", "bucket": self.place.settings.bucket}
+        words = shlex.split(does.format(**values, job=self.job, removed=removed))
         kept = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "INVOKE_"))}
         process = subprocess.Popen(
             [sys.executable, "-m", "invoke", "-f", str(self.write_settings(more or {})), *words],
@@ -140,7 +140,7 @@ class Run:
 
 
 def heed_interrupts() -> None:
-    """What runs in a shell's background was told not to, and so would be its children."""
+    """A shell starts background processes with some signals ignored, and their children inherit that."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 

@@ -62,9 +62,9 @@ class Outcome:
 
     @property
     def as_predicted(self) -> bool:
-        told = self.removal
-        breaks = None if told.silent else told.step
-        return (self.broke, self.denied is not None) == (breaks, True) and self.resource == alike(told.resource)
+        planned = self.removal
+        breaks = None if planned.silent else planned.step
+        return (self.broke, self.denied is not None) == (breaks, True) and self.resource == alike(planned.resource)
 
 
 def removals(found: Iterable[Use], whole: Run, settings: Settings, folder: Path) -> list[Removal]:

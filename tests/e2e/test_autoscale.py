@@ -8,13 +8,13 @@ from tests.unit.test_autoscale import SCHEDULE
 
 
 @pytest.mark.timeout(300)
-def test_another_metric_and_a_schedule_come_and_go(whole, drill):
+def test_autoscale_applies_and_reverts_metric_and_schedule(demo_stack, inject_fault):
     """By its own settings it is right; by others it has drifted, and is brought there, and back."""
-    other = type(whole)(whole.file.with_name("wholeclocked.yaml"))
+    other = type(demo_stack)(demo_stack.file.with_name("wholeclocked.yaml"))
     more = "endpoint:\n  scaling_metric: concurrency\n" + SCHEDULE.split("\n", 1)[1]
-    other.file.write_text(whole.file.read_text() + more)
-    whole("sm.autoscale")
-    assert whole("sm.autoscale").out.startswith("Scaling between 1 and 2 instances. 0 made")
+    other.file.write_text(demo_stack.file.read_text() + more)
+    demo_stack("sm.autoscale")
+    assert demo_stack("sm.autoscale").out.startswith("Scaling between 1 and 2 instances. 0 made")
     explained = other("sm.autoscale", "--explain", "--json", ok=False)
     assert explained.code == 7
     assert [
@@ -25,14 +25,14 @@ def test_another_metric_and_a_schedule_come_and_go(whole, drill):
         "The scheduled action kennel-whole-morning is missing",
         "The scheduled action kennel-whole-launch is missing",
     ]
-    drill("fault", operation="PutScalingPolicy", do="error", code="ConcurrentUpdateException", message="pending")
+    inject_fault("fault", operation="PutScalingPolicy", do="error", code="ConcurrentUpdateException", message="pending")
     assert "Wait until invoke sm.status says InService" in other("sm.autoscale", ok=False).err
     assert "Scaling between 1 and 2 instances. 4 made" in other("sm.autoscale").out
     assert "Scaling between 1 and 2 instances. 0 made" in other("sm.autoscale").out
     said = other("sm.autoscale", "--explain").out
     assert said.startswith("kennel-whole scales with its load: ")
     assert "Adds instances after 3 ten-second points in a row above 2 requests at once each; latest points: " in said
-    back = whole("sm.autoscale").err
+    back = demo_stack("sm.autoscale").err
     assert back.count("delete_scheduled_action") == 2
     assert "+ application-autoscaling.delete_scaling_policy: scale by invocations instead of concurrency" in back
-    assert whole("sm.autoscale", "--explain", ok=False).out.startswith("kennel-whole scales with its load: ")
+    assert demo_stack("sm.autoscale", "--explain", ok=False).out.startswith("kennel-whole scales with its load: ")

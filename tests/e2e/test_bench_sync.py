@@ -30,7 +30,8 @@ def files(folder):
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*.bin")}
 
 
-def test_each_delivers_the_files_and_ours_and_rsync_find_them_there(testbed):
+def test_each_tool_delivers_all_files(testbed):
+    """Each tool delivers all files; a second run of ours and of rsync finds them in place."""
     for name in (OURS, RSYNC, TAR, PUT):
         assert testbed.run(name, fresh=True).keys() == {name, *([bench.INSIDE] if name == OURS else [])}
         assert len(files(testbed.targets / name)) == 12
@@ -39,14 +40,16 @@ def test_each_delivers_the_files_and_ours_and_rsync_find_them_there(testbed):
         testbed.run(name, fresh=False)
 
 
-def test_ours_that_sends_although_nothing_should_have_changed_is_noticed(testbed):
+def test_sync_sending_unchanged_files_is_an_error(testbed):
+    """A run of ours that sends files although nothing should have changed is an error."""
     testbed.run(OURS, fresh=True)
     next(iter(testbed.sent.rglob("*.bin"))).write_bytes(b"other")
     with pytest.raises(OpsError, match="Ours sent unchanged files"):
         testbed.run(OURS, fresh=False)
 
 
-def test_a_contender_that_delivers_nothing_or_fails_is_noticed(testbed, monkeypatch):
+def test_tool_that_delivers_nothing_is_an_error(testbed, monkeypatch):
+    """A tool that delivers nothing, or fails, is an error."""
     monkeypatch.setattr(transfer, "build_transfer_command", lambda name, asked: ["true"])
     with pytest.raises(OpsError, match="differ from those that were sent"):
         testbed.run(TAR, fresh=True)
@@ -68,7 +71,7 @@ def times(ours, rsync, **more):
         (1.1, 0.5, 12, [False, True, True]),
     ],
 )
-def test_the_bounds(new, same, put, good):
+def test_sync_report_applies_its_limits(new, same, put, good):
     found = {bench.NEW: times(new, 1.0, **{TAR: [0.8] * 3, PUT: [put] * 2}), bench.SAME: times(same, 1.0)}
     answer = bench.report_sync("a server", 12, found)
     assert [check["ok"] for check in answer.data["checks"]] == good
@@ -77,7 +80,7 @@ def test_the_bounds(new, same, put, good):
     assert "Server: a server" in answer.text
 
 
-def test_what_is_missing_is_said(tmp_path, monkeypatch):
+def test_sync_without_rsync_names_the_package(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(
         OpsError, match=r"bench\.sync needs rsync and OpenSSH's client. Install it: apt-get install rsync"

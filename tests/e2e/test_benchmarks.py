@@ -54,12 +54,12 @@ def measure(name, *flags, checks):
 
 
 @needs_opponents
-def test_cli():
+def test_cli_benchmark_reports_its_checks():
     measure("cli", "--pairs", "1", checks=["--list against invoke --version", "aws --version against"])
 
 
 @needs_opponents
-def test_data():
+def test_data_benchmark_reports_its_checks():
     found = measure(
         "data", "--files", "100", "--rounds", "1",
         checks=["all new at 1 Gbit/s", "all new at 100 Mbit/s", "nothing changed: data.push", "requests to S3"],
@@ -71,7 +71,7 @@ def test_data():
 
 
 @needs_rsync
-def test_sync():
+def test_sync_benchmark_reports_its_checks():
     found = measure(
         "sync", "--files", "12", "--rounds", "1",
         checks=["all new: paramiko put", "all new: ours from connecting", "nothing changed: ours from connecting"],
@@ -80,7 +80,7 @@ def test_sync():
     assert found["seconds"]["nothing changed"].keys() == {"ours", sync.INSIDE, "rsync"}
 
 
-def test_train():
+def test_train_benchmark_reports_its_checks():
     """On a CPU; a GPU has one check alone."""
     code, out, err = run("train", "--pairs", "1", "--pictures", "2", "--pixels", "32", "--json")
     assert code in (0, FAILED), err
@@ -94,14 +94,14 @@ def test_train():
     assert len(found["pairs"]) == 1
 
 
-def test_resume():
+def test_resume_benchmark_finds_equal_weights():
     found = measure("resume", "--runs", "1", checks=["bit-equal"])
     assert found["checks"][0]["ok"]
 
 
 @serves_release
 @needs_opponents
-def test_serve():
+def test_serve_benchmark_compares_all_servers():
     found = measure(
         "serve", "--arch", "resnet_tiny", "--pixels", "64", "--rounds", "1", "--seconds", "0.1", "--native",
         checks=["classify alike", "successes/s, serving/ against flask", "CPU second", "against LitServe", "p99 of successes", "p99 of refusals", "neither"],
@@ -112,7 +112,7 @@ def test_serve():
 
 
 @serves_release
-def test_fuzz():
+def test_fuzz_benchmark_passes_its_checks():
     """500 bodies do the server no harm: here the checks themselves hold."""
     found = measure(
         "fuzz", "--bodies", "500", "--pixels", "64",
@@ -124,7 +124,7 @@ def test_fuzz():
 
 
 @needs_opponents
-def test_iam():
+def test_iam_benchmark_compares_with_cloudsplaining():
     found = measure(
         "iam", "--roles", "200", "--rounds", "1", "--pairs", "1",
         checks=["audit of 200 roles, from", "median round", "CPU time", "whole process", "memory", "without equal", "cloudsplaining / ours", "^correct findings", "^incorrect findings"],
@@ -137,7 +137,7 @@ def test_iam():
     ]
 
 
-def test_rights():
+def test_rights_benchmark_replays_a_removed_action():
     """The job's first three steps, and once more without an action that one of them needs: it breaks where the record says."""
     page = ROOT / "docs" / "needed-actions.md"
     before = page.read_text()
@@ -152,7 +152,8 @@ def test_rights():
     assert page.read_text() == before, "a part of the job says nothing of the page"
 
 
-def test_a_program_that_is_missing_is_said_with_what_installs_it(tmp_path):
+def test_benchmark_without_rsync_names_the_command(tmp_path):
+    """A missing program is reported with the command that installs it."""
     code, out, err = run("sync", env={"PATH": str(tmp_path)})
     assert (code, out) == (FAILED, "")
     assert err.strip() == f"bench.sync needs rsync and OpenSSH's client. Install it: {sync.INSTALL}"
@@ -167,14 +168,15 @@ def test_a_program_that_is_missing_is_said_with_what_installs_it(tmp_path):
     ],
     ids=["data", "serve", "iam"],
 )
-def test_without_its_opponents_a_benchmark_says_how_to_get_them(bench, words, monkeypatch, tmp_path):
+def test_benchmark_without_opponents_names_the_command(bench, words, monkeypatch, tmp_path):
+    """A benchmark without the tools it compares with says how to install them."""
     monkeypatch.setattr(opponents, "VENV", tmp_path)
     with pytest.raises(OpsError, match=f"^{words}. Install it: make .venv-bench/.ready$"):
         bench()
 
 
 @serves_release
-def test_a_server_that_does_not_start_says_why(tmp_path):
+def test_server_that_fails_to_start_reports_why(tmp_path):
     made = servers.make_release("resnet_tiny", 64)
     with (
         pytest.raises(OpsError, match=r"serving/ does not start: .*incomplete or unreadable"),

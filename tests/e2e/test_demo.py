@@ -18,7 +18,7 @@ def report():
     return json.loads((HOME / "work" / "demo.json").read_text())
 
 
-def test_the_report_tells_every_step_the_accuracy_and_the_answers(whole):
+def test_demo_report_lists_steps_accuracy_and_predictions(demo_stack):
     found = report()
     assert [step["command"].split()[0] for step in found["steps"]] == STEPS
     assert all(
@@ -33,9 +33,9 @@ def test_the_report_tells_every_step_the_accuracy_and_the_answers(whole):
     assert found["seconds"] > 0
 
 
-def test_box_and_sagemaker_trained_to_the_same_bits(whole):
+def test_box_and_sagemaker_train_identical_weights(demo_stack):
     """The same data, settings, seed and number of processes, on two ways to the same program."""
-    account, bucket = whole.account, whole.settings.bucket
+    account, bucket = demo_stack.account, demo_stack.settings.bucket
     models = {}
     for place in ("box", "sm"):
         job = spec.build_spec_from_settings(account, place)
@@ -47,12 +47,12 @@ def test_box_and_sagemaker_trained_to_the_same_bits(whole):
     assert models["box"] == models["sm"]
 
 
-def test_a_second_run_makes_no_changing_call(whole, sandbox):
+def test_second_demo_makes_no_changing_call(demo_stack, sandbox):
     log = sandbox / "calls.jsonl"
-    whole("sm.deploy", "--instances", "2")  # whatever other tests have made live since
-    whole("ec2.up")  # a clock that ran fast for a test may have let it idle for hours
+    demo_stack("sm.deploy", "--instances", "2")  # whatever other tests have made live since
+    demo_stack("ec2.up")  # a clock that ran fast for a test may have let it idle for hours
     before = len(request_log.read(log))
-    again = whole.typed("demo", timeout=120)
+    again = demo_stack.typed("demo", timeout=120)
     made = [call["operation"] for call in request_log.read(log)[before:] if call["changes"]]
     assert made == []
     assert len(request_log.read(log)) > before + 50
@@ -60,18 +60,19 @@ def test_a_second_run_makes_no_changing_call(whole, sandbox):
     assert sum(step["changes"] for step in report()["steps"]) == 0
 
 
-def test_the_calls_of_each_role_are_in_the_log_under_its_name(whole, sandbox):
+def test_call_log_names_the_role_of_each_call(demo_stack, sandbox):
     made = [call for call in request_log.read(sandbox / "calls.jsonl") if call["caller"].startswith("kennel-whole-")]
     callers = {call["caller"].split("/")[0] for call in made}
     assert {f"kennel-whole-{role}" for role in ("ec2-box", "sagemaker-execution", "lambda-invoke")} <= callers
     assert all(call["operation"] != "?" for call in made)
 
 
-def test_a_step_that_fails_stops_the_demo_and_says_where_to_look(stacks, tmp_path, pictures):
+def test_failed_step_stops_demo_and_names_next_command(make_stack, tmp_path, pictures):
+    """A failed step stops the demo and says where to look."""
     import shutil
 
     shutil.rmtree(pictures / "valid")
-    failed = stacks("failing")("demo", "--data", str(pictures), ok=False)
+    failed = make_stack("failing")("demo", "--data", str(pictures), ok=False)
     assert failed.code == 1
     assert "Step 5, invoke data.push --dir" in failed.err
     assert "has no valid folder" in failed.err
@@ -79,10 +80,10 @@ def test_a_step_that_fails_stops_the_demo_and_says_where_to_look(stacks, tmp_pat
     assert "== 6/18" not in failed.err
 
 
-def test_doctor_names_what_is_wrong_and_what_mends_it(whole):
-    found = json.loads(whole("doctor", "--json").out)
+def test_doctor_names_the_problem_and_its_fix(demo_stack):
+    found = json.loads(demo_stack("doctor", "--json").out)
     assert (found[0]["ok"], list(found[0])) == (True, ["name", "ok", "found", "fix"])
-    wrong = whole("doctor", ok=False, env={"INVOKE_AWS_REGION": "eu-west-1"})
+    wrong = demo_stack("doctor", ok=False, env={"INVOKE_AWS_REGION": "eu-west-1"})
     assert wrong.code == 1
     assert "FAILED   region" in wrong.out
     assert "1 of 4 checks failed" in wrong.out

@@ -13,18 +13,18 @@ from tests.conftest import HOME
 
 
 @pytest.fixture(scope="module")
-def box_stack(stacks):
-    cli = stacks("box")
+def box_stack(make_stack):
+    cli = make_stack("box")
     cli("iam.apply", "net.up", "ec2.up")
     return cli
 
 
-def test_up_twice_starts_one(box_stack):
+def test_second_up_makes_no_change(box_stack):
     assert "0 made" in box_stack("ec2.up").out
 
 
-def test_dry_up_prices_the_box_and_starts_none(stacks):
-    cli = stacks("boxdry")
+def test_dry_up_prices_the_box_and_starts_none(make_stack):
+    cli = make_stack("boxdry")
     assert "The private network for the box is missing. Create it: invoke net.up" in cli("ec2.up", ok=False).err
     cli("iam.apply", "net.up")
     dry = cli("--dry", "ec2.up")
@@ -32,30 +32,30 @@ def test_dry_up_prices_the_box_and_starts_none(stacks):
     assert facts.read(cli.account).box is None
 
 
-def test_a_dry_stop_makes_no_changing_call(box_stack, sandbox):
+def test_dry_stop_makes_no_changing_call(box_stack, sandbox):
     before = len(request_log.read(sandbox / "calls.jsonl"))
     dry = box_stack("--dry", "ec2.stop")
     assert "~ ec2.stop_instances" in dry.err
     assert [one["operation"] for one in request_log.read(sandbox / "calls.jsonl")[before:] if one["changes"]] == []
 
 
-def test_a_command_gives_its_output_and_its_exit_code(box_stack):
+def test_run_returns_output_and_exit_code(box_stack):
     ran = box_stack("ec2.run", "echo out; echo err >&2; exit 3", ok=False)
     assert (ran.code, ran.out.split()) == (3, ["out", "err"])
 
 
-def test_the_box_has_its_role_and_none_of_our_keys(box_stack):
+def test_box_has_its_role_and_no_operator_keys(box_stack):
     code = "import boto3; print(boto3.client('sts').get_caller_identity()['Arn'])"
     assert ":assumed-role/kennel-box-ec2-box/i-" in box_stack("ec2.run", f'python3 -c "{code}"').out
     assert "AWS_ACCESS_KEY" not in box_stack("ec2.run", "env").out
 
 
-def test_metadata_needs_a_token(box_stack):
+def test_metadata_requires_a_token(box_stack):
     code = "curl -s -o /dev/null -w '%{http_code}' ${AWS_EC2_METADATA_SERVICE_ENDPOINT}latest/meta-data/iam/security-credentials/"
     assert box_stack("ec2.run", code).out == "401"
 
 
-def test_output_of_any_size_streams_in_bounded_memory(box_stack):
+def test_run_streams_any_output_in_bounded_memory(box_stack):
     """Invoke's own capture is quadratic, and holds everything."""
     size = 200_000_000
     argv = [sys.executable, "-m", "invoke", "-f", str(box_stack.file), "ec2.run", f"head -c {size} /dev/zero"]
@@ -68,7 +68,7 @@ def test_output_of_any_size_streams_in_bounded_memory(box_stack):
     assert most < 150e6  # the SDK alone takes 90
 
 
-def test_a_changed_host_key_is_refused_and_says_what_to_do(box_stack):
+def test_changed_host_key_is_rejected_with_the_fix(box_stack):
     known = HOME / "work" / "ssh" / "known_hosts"
     box_stack("ec2.run", "true")
     kept = known.read_text()
@@ -84,7 +84,8 @@ def test_a_changed_host_key_is_refused_and_says_what_to_do(box_stack):
     assert "Traceback" not in refused.err
 
 
-def test_a_stopped_box_is_refused_with_the_command_that_starts_it(box_stack, digits):
+def test_stopped_box_is_rejected_with_the_start_command(box_stack, digits):
+    """Commands that need a running box name the command that starts it."""
     account = box_stack.account
     ident = facts.read(account).box["InstanceId"]
     box_stack("data.up", "data.push", "--dir", str(digits))
@@ -101,8 +102,8 @@ def test_a_stopped_box_is_refused_with_the_command_that_starts_it(box_stack, dig
     assert box_stack("ec2.status").code == 0
 
 
-def test_down_asks_and_takes_the_disk(stacks):
-    cli = stacks("boxdown")
+def test_down_asks_and_deletes_the_disk(make_stack):
+    cli = make_stack("boxdown")
     cli("iam.apply", "net.up", "ec2.up")
     cli("ec2.run", "echo mine > file")
     assert "Nobody is here to agree: say --yes." in cli("ec2.down", ok=False).err
@@ -115,8 +116,9 @@ def test_down_asks_and_takes_the_disk(stacks):
     cli("net.down", "--yes")
 
 
-def test_what_ec2_would_refuse_is_refused_before_anything_is_started(stacks):
-    cli = stacks("boxrefused")
+def test_invalid_launch_is_rejected_before_any_change(make_stack):
+    """What EC2 would reject is rejected before anything is started."""
+    cli = make_stack("boxrefused")
     cli("iam.apply", "net.up")
     for more, words in (
         ("instance_types: [g9.huge]", "EC2 has no instance type 'g9.huge' in us-east-1."),
@@ -135,9 +137,9 @@ def test_what_ec2_would_refuse_is_refused_before_anything_is_started(stacks):
     assert facts.read(cli.account).box is None
 
 
-def test_a_box_of_another_stack_is_named_and_not_touched(box_stack, stacks):
+def test_box_of_another_stack_is_named_and_left_alone(box_stack, make_stack):
     ident = facts.read(box_stack.account).instance_id
-    other = stacks("boxother")
+    other = make_stack("boxother")
     for command in (("ec2.run", "true"), ("ec2.train",), ("ec2.reach",)):
         said = other(*command, ok=False).said
         assert f"{ident} of box" in said or "There is no dataset" in said
@@ -146,7 +148,7 @@ def test_a_box_of_another_stack_is_named_and_not_touched(box_stack, stacks):
     assert facts.read(box_stack.account).state == "running"
 
 
-def test_status_tells_cost_countdown_and_expiry(box_stack):
+def test_status_shows_cost_countdown_and_expiry(box_stack):
     import json
 
     found = json.loads(box_stack("ec2.status", "--json").out)
@@ -157,9 +159,9 @@ def test_status_tells_cost_countdown_and_expiry(box_stack):
     assert "It stops by itself after 29 min" in box_stack("ec2.status").out
 
 
-def test_nothing_tagged_is_left(stacks):
+def test_no_tagged_resource_is_left(make_stack):
     """net.up, ec2.up, ec2.down, net.down: nothing of the stack stands afterwards, by EC2's tags and by each service's own list."""
-    cli = stacks("boxleft")
+    cli = make_stack("boxleft")
     cli("iam.apply", "net.up", "ec2.up")
     cli("ec2.run", "true")
     cli("ec2.down", "--yes")
@@ -182,10 +184,10 @@ def test_nothing_tagged_is_left(stacks):
     assert alarms == []
 
 
-def test_a_lost_answer_does_not_start_a_second_box(stacks, drill):
-    cli = stacks("boxlost")
+def test_lost_response_starts_no_second_box(make_stack, inject_fault):
+    cli = make_stack("boxlost")
     cli("iam.apply", "net.up")
-    drill("fault", operation="RunInstances", do="lost")
+    inject_fault("fault", operation="RunInstances", do="lost")
     cli("ec2.up")
     assert len(cli.account.list_tagged("describe_instances", "Reservations")) == 1
 
@@ -201,8 +203,8 @@ program.run()
 
 
 @pytest.mark.parametrize("command", ["ec2.status", "data.up", "iam.apply"])  # EC2, S3, and one that asks STS first
-def test_a_clock_that_is_off_is_what_is_blamed(stacks, command):
-    argv = [sys.executable, "-c", OFF, "-f", str(stacks("boxclock").file), command]
+def test_wrong_clock_is_reported_as_the_cause(make_stack, command):
+    argv = [sys.executable, "-c", OFF, "-f", str(make_stack("boxclock").file), command]
     refused = subprocess.run(
         argv, cwd=ROOT, capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=60, check=False
     )

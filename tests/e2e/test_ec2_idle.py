@@ -1,4 +1,4 @@
-"""A box that nobody uses switches itself off; the alarm does it should the watchdog be gone."""
+"""An idle box stops itself; if its watchdog fails, the alarm stops it."""
 
 import fcntl
 import os
@@ -25,10 +25,10 @@ def until(cli, wanted, seconds=60):
         time.sleep(0.3)
 
 
-def test_a_box_that_nobody_uses_stops_and_keeps_its_disk(stacks):
-    cli = stacks("idle", "ec2: {idle_minutes: 0.1}\n")
+def test_idle_box_stops_and_keeps_its_disk(make_stack):
+    cli = make_stack("idle", "ec2: {idle_minutes: 0.1}\n")
     cli("iam.apply", "net.up", "ec2.up")
-    cli("ec2.run", "echo mine > kept; sleep 8")  # longer than its limit: somebody is connected
+    cli("ec2.run", "echo mine > kept; sleep 8")  # longer than its limit: a connection is open
     assert state(cli) == "running"
     until(cli, "stopped")
     box = facts.read(cli.account).box
@@ -41,8 +41,8 @@ def test_a_box_that_nobody_uses_stops_and_keeps_its_disk(stacks):
     until(cli, "stopped")
 
 
-def test_a_job_keeps_the_box_up(stacks):
-    cli = stacks("idlejob", "ec2: {idle_minutes: 0.1}\n")
+def test_running_job_keeps_the_box_up(make_stack):
+    cli = make_stack("idlejob", "ec2: {idle_minutes: 0.1}\n")
     cli("iam.apply", "net.up", "ec2.up")
     cli("ec2.run", "setsid -f flock -x kennel/trainer.lock sleep 14 > /dev/null 2>&1 < /dev/null")
     time.sleep(11)
@@ -50,19 +50,19 @@ def test_a_job_keeps_the_box_up(stacks):
     until(cli, "stopped")
 
 
-def test_the_alarm_is_the_second_line(stacks, drill):
-    cli = stacks("idlealarm", "ec2: {idle_minutes: 30}\n")
+def test_alarm_stops_the_box_when_the_watchdog_fails(make_stack, inject_fault):
+    cli = make_stack("idlealarm", "ec2: {idle_minutes: 30}\n")
     cli("iam.apply", "net.up", "ec2.up")
     cli("ec2.run", "pkill -f '[i]dle_watchdog.py 30 .*/'$KENNEL_BOX/; true")
-    drill("clock", speed=600)
+    inject_fault("clock", speed=600)
     try:
         until(cli, "stopped", 90)
     finally:
-        drill("clock", speed=1)
+        inject_fault("clock", speed=1)
     assert facts.read(cli.account).box["StateReason"]["Code"] == "Client.UserInitiatedShutdown"
 
 
-def test_a_connection_is_seen_in_the_kernels_table(tmp_path):
+def test_watchdog_sees_open_connections(tmp_path):
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
         assert not idle_watchdog.has_connection(port)
@@ -70,7 +70,7 @@ def test_a_connection_is_seen_in_the_kernels_table(tmp_path):
             assert idle_watchdog.has_connection(port)
 
 
-def test_a_lock_that_is_held_is_a_trainer(tmp_path):
+def test_watchdog_sees_a_trainer_by_its_lock(tmp_path):
     lock = tmp_path / "trainer.lock"
     assert not idle_watchdog.is_training(lock)
     with lock.open("w") as file:
@@ -80,7 +80,7 @@ def test_a_lock_that_is_held_is_a_trainer(tmp_path):
 
 
 @pytest.mark.parametrize("used", [True, False])
-def test_a_command_that_came_by_counts(tmp_path, used):
+def test_watchdog_counts_short_commands(tmp_path, used):
     """Most commands are gone before the next look; so they leave a mark."""
     homes, programs = tmp_path / "home", tmp_path / "bin"
     (homes / "ubuntu" / "kennel").mkdir(parents=True)

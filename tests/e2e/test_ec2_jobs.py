@@ -1,4 +1,4 @@
-"""Training on the box: no line, however it is cut, can hurt it, and nobody loses a word of its log."""
+"""Training on the box: a cut connection neither hurts the job nor loses a line of its log."""
 
 import json
 import os
@@ -19,15 +19,15 @@ TRAINER = "$(pgrep -d, -f '[b]oxside.box_runner .*/kennel-box2-box')"
 
 
 @pytest.fixture(scope="module")
-def box_stack(stacks, digits):
-    cli = stacks("box2")
+def box_stack(make_stack, digits):
+    cli = make_stack("box2")
     cli("iam.apply", "net.up", "ec2.up", "data.up")
     cli("data.push", "--dir", str(digits))
     return cli
 
 
 def longer(cli, epochs):
-    """The same box with more to do: whatever the machine, the job is not over before something befalls it."""
+    """The same box with a longer job, which still runs on any machine when the test interferes."""
     file = cli.file.with_name(f"box{epochs}.yaml")
     file.write_text(cli.file.read_text() + f"train: {{epochs: {epochs}}}\n")
     return replace(cli, file=file)
@@ -38,17 +38,18 @@ def ident(cli):
 
 
 @pytest.mark.timeout(240)
-def test_the_ssh_connection_killed_in_the_middle_leaves_the_job_to_end(box_stack):
+def test_job_completes_after_the_connection_is_killed(box_stack):
+    """The SSH connection is killed in the middle; the job runs to its end."""
     training = box_stack.background("ec2.train")
     for line in training.stdout:
         if "epoch 1/" in line:
             break
     os.killpg(training.pid, signal.SIGKILL)  # client, tunnel, and with them the connection
     training.wait()
-    told = box_stack("ec2.attach")
-    epochs = re.findall(r"\[box\] epoch (\d)/4  train loss", told.err)
+    attached = box_stack("ec2.attach")
+    epochs = re.findall(r"\[box\] epoch (\d)/4  train loss", attached.err)
     assert epochs == ["1", "2", "3", "4"]  # none lost, none doubled
-    assert "Completed: s3://kennel-box2-" in told.out
+    assert "Completed: s3://kennel-box2-" in attached.out
     found = box_stack.account.list_all(
         "s3", "list_objects_v2", "Contents", Bucket=box_stack.settings.bucket, Prefix="jobs/"
     )
@@ -57,7 +58,7 @@ def test_the_ssh_connection_killed_in_the_middle_leaves_the_job_to_end(box_stack
 
 
 @pytest.mark.timeout(240)
-def test_a_second_train_while_one_runs_attaches_to_it(box_stack):
+def test_second_train_attaches_to_the_running_job(box_stack):
     first = box_stack.background("ec2.train", "--again")
     for line in first.stdout:
         if "[box]" in line:
@@ -69,7 +70,7 @@ def test_a_second_train_while_one_runs_attaches_to_it(box_stack):
     assert first.returncode == 0
 
 
-def test_a_job_that_fails_says_why(box_stack):
+def test_failed_job_reports_why(box_stack):
     cli = type(box_stack)(box_stack.file.with_name("boxbroken.yaml"))
     cli.file.write_text(box_stack.file.read_text() + "train: {arch: resnet_nonsense}\n")
     failed = cli("ec2.train", ok=False)
@@ -77,7 +78,7 @@ def test_a_job_that_fails_says_why(box_stack):
     assert "unknown architecture 'resnet_nonsense'" in failed.err
 
 
-def test_a_trainer_that_was_killed_is_told_to_be_gone(box_stack):
+def test_killed_trainer_is_reported(box_stack):
     training = longer(box_stack, 60).background("ec2.train", "--again")
     for line in training.stdout:
         if "epoch 1/" in line:
@@ -88,7 +89,8 @@ def test_a_trainer_that_was_killed_is_told_to_be_gone(box_stack):
     assert "the trainer ended without a status" in said
 
 
-def test_a_trainer_that_was_told_to_end_is_carried_on_by_the_next(box_stack):
+def test_next_train_resumes_a_terminated_job(box_stack):
+    """A trainer that got SIGTERM leaves a checkpoint, from which the next one resumes."""
     cli = longer(box_stack, 30)
     training = cli.background("ec2.train")
     for line in training.stdout:
@@ -115,11 +117,11 @@ def in_bucket(cli, name, file):
 
 
 @pytest.mark.timeout(240)
-def test_a_line_that_is_cut_and_a_laptop_that_is_closed(box_stack, drill):
+def test_log_survives_a_cut_connection_and_a_suspended_client(box_stack, inject_fault):
     """One job, through both: the server's end of the connection is killed, then the client sleeps until the job is over."""
     training = box_stack.background("ec2.train", "--again")
     said = until(training, "epoch 1/")
-    drill("box", instance=ident(box_stack), cut=True)
+    inject_fault("box", instance=ident(box_stack), cut=True)
     said += until(training, "Reconnected; continuing from line")
     os.killpg(training.pid, signal.SIGSTOP)
     name = re.search(r"Starting (kennel-box2-box1-[\w-]+);", "".join(said))[1]
@@ -137,8 +139,8 @@ def test_a_line_that_is_cut_and_a_laptop_that_is_closed(box_stack, drill):
 
 
 @pytest.mark.timeout(240)
-def test_a_partition_is_noticed_and_outlived(box_stack, drill, monkeypatch, capsys):
-    """What is sent either way waits, and nobody is told: only a question without an answer shows it."""
+def test_partition_is_detected_and_survived(box_stack, inject_fault, monkeypatch, capsys):
+    """Neither side gets an error, since what is sent waits: only an unanswered keepalive shows the partition."""
     monkeypatch.setattr(ssh, "KEEPALIVE_S", 0.5)
     monkeypatch.setattr(ssh, "SILENT_S", 2.0)
     running = longer(box_stack, 16).background("ec2.train", "--again")
@@ -158,9 +160,9 @@ def test_a_partition_is_noticed_and_outlived(box_stack, drill, monkeypatch, caps
     def partition():
         open_now.wait(30)
         time.sleep(1.5)
-        drill("box", instance=ident(box_stack), partition=True)
+        inject_fault("box", instance=ident(box_stack), partition=True)
         time.sleep(5)
-        drill("box", instance=ident(box_stack), partition=False)
+        inject_fault("box", instance=ident(box_stack), partition=False)
 
     pulling = threading.Thread(target=partition)
     pulling.start()
@@ -173,7 +175,7 @@ def test_a_partition_is_noticed_and_outlived(box_stack, drill, monkeypatch, caps
     assert epochs_in(said) == [str(number) for number in range(1, 17)]
 
 
-def test_attach_goes_on_at_any_line(box_stack):
+def test_attach_starts_at_any_line(box_stack):
     whole = [line for line in box_stack("ec2.attach").err.splitlines() if line.startswith("[box]")]
     assert len(whole) > 6
     for line in (1, 2, len(whole), len(whole) + 1):
@@ -182,8 +184,8 @@ def test_attach_goes_on_at_any_line(box_stack):
     assert box_stack("ec2.logs", "--lines", "2").out.splitlines() == [one.removeprefix("[box] ") for one in whole[-2:]]
 
 
-def test_a_job_outlives_its_box_in_the_bucket(stacks, pictures):
-    cli = stacks("boxgone", "train: {arch: resnet_nonsense, batch: 4}\n")
+def test_job_record_outlives_the_box_in_the_bucket(make_stack, pictures):
+    cli = make_stack("boxgone", "train: {arch: resnet_nonsense, batch: 4}\n")
     cli("iam.apply", "net.up", "ec2.up", "data.up")
     cli("data.push", "--dir", str(pictures))
     failed = cli("ec2.train", ok=False)
@@ -192,9 +194,9 @@ def test_a_job_outlives_its_box_in_the_bucket(stacks, pictures):
     verdict = json.loads(in_bucket(cli, name, "status.json"))
     assert (verdict["state"], verdict["code"]) == ("Failed", 1)
     assert "unknown architecture" in verdict["reason"]
-    told = cli("ec2.attach", "--job", name)
-    assert "Failed: " in told.out
-    assert "unknown architecture" in told.err
+    attached = cli("ec2.attach", "--job", name)
+    assert "Failed: " in attached.out
+    assert "unknown architecture" in attached.err
     assert "unknown architecture" in cli("ec2.logs", "--job", name, "--lines", "3").out
     assert [job["job"] for job in json.loads(cli("ec2.ps", "--json").out)] == [name]
     left = cli("ec2.attach", "--job", "kennel-boxgone-box1-none", ok=False)
@@ -202,7 +204,7 @@ def test_a_job_outlives_its_box_in_the_bucket(stacks, pictures):
     assert "their names begin with kennel-boxgone-box" in cli("ec2.attach", "--job", "kennel-none", ok=False).err
 
 
-def test_stop_lets_the_job_write_its_checkpoint_and_train_carries_on(box_stack):
+def test_stop_saves_a_checkpoint_and_train_resumes(box_stack):
     running = longer(box_stack, 200).background("ec2.train", "--again")
     until(running, "epoch 1/")
     refused = box_stack("ec2.stop", ok=False)
@@ -215,7 +217,7 @@ def test_stop_lets_the_job_write_its_checkpoint_and_train_carries_on(box_stack):
     assert json.loads(box_stack("ec2.ps", "--json").out)[0]["state"] == "Stopped"
 
 
-def test_a_second_trainer_waits_its_turn_and_says_so(tmp_path, monkeypatch):
+def test_second_trainer_waits_for_the_lock(tmp_path, monkeypatch):
     from boxside import box_runner
 
     monkeypatch.setattr(box_runner, "LOCK_TRIES", 2)

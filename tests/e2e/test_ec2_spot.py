@@ -19,11 +19,11 @@ def state(cli):
     return facts.read(cli.account).state
 
 
-def test_no_capacity_in_a_zone_then_in_all_then_another_type(stacks, drill):
-    cli = stacks("capacity")
+def test_missing_capacity_tries_zones_then_types(make_stack, inject_fault):
+    cli = make_stack("capacity")
     cli("iam.apply", "net.up")
-    drill("capacity", instance_type="g4dn.xlarge")
-    drill("capacity", instance_type="g5.xlarge/us-east-1a")
+    inject_fault("capacity", instance_type="g4dn.xlarge")
+    inject_fault("capacity", instance_type="g5.xlarge/us-east-1a")
     up = cli("ec2.up")
     assert "is running" in up.out
     assert " g5.xlarge " in up.out
@@ -33,28 +33,29 @@ def test_no_capacity_in_a_zone_then_in_all_then_another_type(stacks, drill):
     ]  # fmt: skip
 
 
-def test_a_box_that_was_stopped_is_not_given_up_when_its_type_is_gone(stacks, drill):
-    cli = stacks("wake")
+def test_stopped_box_is_kept_when_its_type_has_no_capacity(make_stack, inject_fault):
+    """A stopped box is not given up when its instance type has no capacity."""
+    cli = make_stack("wake")
     cli("iam.apply", "net.up", "ec2.up")
     cli("ec2.run", "echo mine > kept")
     ident = facts.read(cli.account).instance_id
     cli("ec2.stop")
     for kind in ("g4dn.xlarge", "g5.xlarge", "g6.xlarge"):
-        drill("capacity", instance_type=kind)
+        inject_fault("capacity", instance_type=kind)
     refused = cli("ec2.start", ok=False)
     assert "The box is kept, and costs its disk only" in refused.err
     assert (facts.read(cli.account).instance_id, state(cli)) == (ident, "stopped")
-    drill("capacity", instance_type="g5.xlarge", short=False)
+    inject_fault("capacity", instance_type="g5.xlarge", short=False)
     assert " g5.xlarge " in cli("ec2.start").out
     assert facts.read(cli.account).instance_id == ident
     assert cli("ec2.run", "cat kept").out == "mine\n"
 
 
-def test_a_quota_says_which_to_raise(stacks, drill):
-    cli = stacks("quota")
+def test_quota_error_names_the_quota(make_stack, inject_fault):
+    cli = make_stack("quota")
     cli("iam.apply", "net.up")
     words = "You have requested more vCPU capacity than your current vCPU limit of 0 allows."
-    drill("fault", operation="RunInstances", do="error", code="VcpuLimitExceeded", message=words)
+    inject_fault("fault", operation="RunInstances", do="error", code="VcpuLimitExceeded", message=words)
     refused = cli("ec2.up", ok=False)
     assert "L-DB2E81BA" in refused.err
     assert refused.err.count("+ ec2.run_instances") == 1  # no other zone was asked
@@ -62,8 +63,9 @@ def test_a_quota_says_which_to_raise(stacks, drill):
 
 
 @pytest.mark.timeout(300)
-def test_spot_is_noticed_on_the_box_and_the_job_carries_on_after_it(stacks, drill, digits):
-    cli = stacks("spotbox", "train: {epochs: 30}\n")
+def test_spot_notice_saves_the_job_which_resumes_later(make_stack, inject_fault, digits):
+    """The box notices a spot interruption, and the job resumes after it."""
+    cli = make_stack("spotbox", "train: {epochs: 30}\n")
     cli("iam.apply", "net.up", "data.up")
     cli("data.push", "--dir", str(digits))
     assert "on spot: at most  $0.537/h" in cli("ec2.up", "--spot").err
@@ -73,14 +75,14 @@ def test_spot_is_noticed_on_the_box_and_the_job_carries_on_after_it(stacks, dril
     for line in training.stdout:
         if "epoch 2/" in line:
             break
-    drill("clock", speed=10)  # two minutes' notice in twelve seconds
-    drill("interrupt", instance=ident)
+    inject_fault("clock", speed=10)  # two minutes' notice in twelve seconds
+    inject_fault("interrupt", instance=ident)
     said, _ = training.communicate(timeout=90)
     assert training.returncode == 1
     assert "spot interruption at" in said
     assert "its checkpoint is kept (in the bucket and on the box)" in said
     until(lambda: state(cli) == "stopped")
-    drill("clock", speed=1)
+    inject_fault("clock", speed=1)
     status = cli("ec2.status", ok=False)
     assert status.code == 7
     assert "took back its spot capacity" in status.out
@@ -90,7 +92,7 @@ def test_spot_is_noticed_on_the_box_and_the_job_carries_on_after_it(stacks, dril
     # Another box, on demand: it has nothing but what is in the bucket.
     cli("ec2.down", "--yes")
     assert cli.account.client("ec2").describe_spot_instance_requests()["SpotInstanceRequests"] == []
-    drill("faults/clear")
+    inject_fault("faults/clear")
     cli("ec2.up")
     again = cli.background("ec2.train")
     said = []
@@ -105,17 +107,17 @@ def test_spot_is_noticed_on_the_box_and_the_job_carries_on_after_it(stacks, dril
     cli("ec2.down", "--yes")
 
 
-def test_ec2_itself_starts_again_what_spot_took(stacks, drill):
-    cli = stacks("spotback")
+def test_ec2_restarts_an_interrupted_spot_box(make_stack, inject_fault):
+    cli = make_stack("spotback")
     cli("iam.apply", "net.up")
     cli("ec2.up", "--spot")
     ident = facts.read(cli.account).instance_id
     cli("ec2.run", "echo mine > kept")
-    drill("clock", speed=120)
-    drill("interrupt", instance=ident)
+    inject_fault("clock", speed=120)
+    inject_fault("interrupt", instance=ident)
     until(lambda: state(cli) == "stopped")
-    drill("clock", speed=1)
-    drill("capacity", instance_type="spot:g4dn.xlarge", short=False)
+    inject_fault("clock", speed=1)
+    inject_fault("capacity", instance_type="spot:g4dn.xlarge", short=False)
     until(lambda: state(cli) == "running")
     assert cli("ec2.run", "cat kept").out == "mine\n"
     assert cli("ec2.status").code == 0
@@ -126,9 +128,9 @@ def test_ec2_itself_starts_again_what_spot_took(stacks, drill):
     cli("ec2.down", "--yes")
 
 
-def test_spot_falls_back_to_demand(stacks, drill):
-    cli = stacks("spotnone", "ec2: {instance_types: [g4dn.xlarge]}\n")
+def test_spot_falls_back_to_on_demand(make_stack, inject_fault):
+    cli = make_stack("spotnone", "ec2: {instance_types: [g4dn.xlarge]}\n")
     cli("iam.apply", "net.up")
-    drill("capacity", instance_type="spot:g4dn.xlarge")
+    inject_fault("capacity", instance_type="spot:g4dn.xlarge")
     cli("ec2.up", "--spot")
     assert json.loads(cli("ec2.status", "--json").out)["market"] == "on demand"

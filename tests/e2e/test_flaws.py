@@ -21,7 +21,7 @@ TRAINING = ROOT / "training"
 
 
 @pytest.fixture(scope="module")
-def warm():
+def fork_server():
     with resume.ForkServer() as process:
         yield process
 
@@ -72,12 +72,12 @@ def test_f1_hosts_share_the_data_and_one_writes_the_model(forks, data, tmp_path)
     judged(check, ours, flawed)
 
 
-def test_f2_the_same_training_gives_the_same_model(warm, data, tmp_path):
+def test_f2_same_training_gives_the_same_model(fork_server, data, tmp_path):
     runs = iter("ab")
 
     def ours():
         out = tmp_path / next(runs)
-        assert warm.train(data, out, every=False) == 0
+        assert fork_server.train(data, out, every=False) == 0
         return resume.read_weights(out)
 
     def check(train):
@@ -86,19 +86,19 @@ def test_f2_the_same_training_gives_the_same_model(warm, data, tmp_path):
     judged(check, ours, f2.train)
 
 
-def test_f5_other_test_pictures_leave_the_weights_as_they_are(warm, data, tmp_path):
+def test_f5_test_split_does_not_change_the_weights(fork_server, data, tmp_path):
     import shutil
 
     other = shutil.copytree(data, tmp_path / "other")
     shutil.rmtree(other / "test")
     shutil.copytree(resume.write_noise_pictures(tmp_path / "noise", seed=9) / "test", other / "test")
     for folder, out in ((data, "a"), (other, "b")):
-        assert warm.train(folder, tmp_path / out, every=False) == 0
+        assert fork_server.train(folder, tmp_path / out, every=False) == 0
     assert resume.read_weights(tmp_path / "a") == resume.read_weights(tmp_path / "b")
 
 
-def test_f6_an_answer_is_a_probability(warm, data, tmp_path):
-    assert warm.train(data, tmp_path / "out", every=False) == 0
+def test_f6_response_holds_probabilities(fork_server, data, tmp_path):
+    assert fork_server.train(data, tmp_path / "out", every=False) == 0
     line = json.loads((tmp_path / "out" / "predictions.jsonl").read_text().splitlines()[0])
 
     def check(answer):
@@ -109,7 +109,7 @@ def test_f6_an_answer_is_a_probability(warm, data, tmp_path):
     judged(check, lambda _: line["probabilities"], f6.answer)
 
 
-def test_f9_a_job_outlives_the_connection_that_started_it(tmp_path):
+def test_f9_job_outlives_its_connection(tmp_path):
     def check(command):
         log = tmp_path / f"{command.__name__}.log"
         program = f"{sys.executable} -uc 'import time; print(1); time.sleep(3); print(2)'"

@@ -33,7 +33,7 @@ def wheel(folder, name="tiny"):
     return path
 
 
-def test_an_environment_holds_what_was_required_and_nothing_else(tmp_path):
+def test_environment_holds_the_requirements_only(tmp_path):
     requirements = f"{wheel(tmp_path)}\n".encode()
     name = layers.compute_layer_key(requirements)
     left = tmp_path / "layers" / f"{name}.part-killed"
@@ -50,7 +50,7 @@ def test_an_environment_holds_what_was_required_and_nothing_else(tmp_path):
         assert f"No module named '{absent}'" in asked.stderr
 
 
-def test_an_environment_that_could_not_be_filled_is_not_kept(tmp_path, capfd):
+def test_incomplete_environment_is_deleted(tmp_path, capfd):
     with pytest.raises(BuildError, match="pip install returned a non-zero code: 1"):
         layers.ensure_environment(b"/nowhere/none-1-py3-none-any.whl\n", tmp_path)
     assert [p.name for p in tmp_path.iterdir() if p.is_dir()] == []
@@ -88,15 +88,15 @@ class Checkout:
 
 
 @pytest.fixture(scope="module")
-def placed(stacks):
-    cli = stacks("building")
+def image_stack(make_stack):
+    cli = make_stack("building")
     cli("iam.apply", "data.up")
     return cli
 
 
 @pytest.fixture
-def checkout(placed, tmp_path):
-    return Checkout(tmp_path, placed)
+def checkout(image_stack, tmp_path):
+    return Checkout(tmp_path, image_stack)
 
 
 def create_model(cli, tag, name="m"):
@@ -112,7 +112,7 @@ def create_model(cli, tag, name="m"):
     )
 
 
-def test_an_image_is_built_once_and_is_then_one_that_a_model_can_name(checkout, sandbox):
+def test_image_is_built_once_and_accepted_by_create_model(checkout, sandbox):
     checkout.write(server="# first\n")
     dry = checkout("--dry", "sm.image")
     assert "codebuild.start_build" in dry.err
@@ -142,7 +142,7 @@ def test_an_image_is_built_once_and_is_then_one_that_a_model_can_name(checkout, 
     ],
     ids=["requirements.txt lacks a package", "an unknown instruction", "no entry point"],
 )
-def test_a_build_that_fails_says_why_and_what_next(checkout, serving, words):
+def test_failed_build_reports_why_and_the_next_command(checkout, serving, words):
     checkout.write(**serving)
     failed = checkout("sm.image")
     assert failed.code == 1
@@ -152,7 +152,7 @@ def test_a_build_that_fails_says_why_and_what_next(checkout, serving, words):
     assert "Fix serving/, then run: invoke sm.image" in failed.err
 
 
-def test_an_interrupted_wait_goes_on_with_the_same_build(checkout):
+def test_interrupted_wait_resumes_with_the_same_build(checkout):
     checkout.write(SERVER.replace("import server", "import time; time.sleep(4)"), "# slow\n")
     first = checkout.start("sm.image")
     said = []
@@ -168,7 +168,7 @@ def test_an_interrupted_wait_goes_on_with_the_same_build(checkout):
     assert "0 made" in again.out
 
 
-def test_a_build_that_is_stopped_says_so(checkout):
+def test_stopped_build_is_reported(checkout):
     checkout.write(SERVER.replace("import server", "import time; time.sleep(30)"), "# slower\n")
     building = checkout.start("sm.image")
     for line in building.stderr:
@@ -182,18 +182,18 @@ def test_a_build_that_is_stopped_says_so(checkout):
     assert time.monotonic() - began < 20
 
 
-def test_the_project_is_mended_when_a_build_needs_it(checkout):
+def test_build_restores_the_project_settings(checkout):
     client = checkout.cli.account.client("codebuild")
     checkout.write(server="# third\n")
     client.update_project(name="kennel-building-image", timeoutInMinutes=99)
     ran = checkout("sm.image")
     assert "codebuild.update_project: kennel-building-image: timeoutInMinutes differ" in ran.err
-    mended = client.batch_get_projects(names=["kennel-building-image"])["projects"][0]
-    assert mended["timeoutInMinutes"] == image_build.BUILD_MINUTES
+    repaired = client.batch_get_projects(names=["kennel-building-image"])["projects"][0]
+    assert repaired["timeoutInMinutes"] == image_build.BUILD_MINUTES
 
 
-def test_what_is_missing_is_named_before_anything_is_made(stacks, tmp_path):
-    bare = Checkout(tmp_path, stacks("bareimage"))
+def test_missing_bucket_is_named_before_any_change(make_stack, tmp_path):
+    bare = Checkout(tmp_path, make_stack("bareimage"))
     bare.write(server="# bare\n")
     ran = bare("sm.image")
     assert ran.code == 1

@@ -45,20 +45,20 @@ class Page:
 
 
 @pytest.fixture(scope="module")
-def boxed(stacks):
-    cli = stacks("incident")
+def stack_with_box(make_stack):
+    cli = make_stack("incident")
     cli("iam.apply", "net.up", "ec2.up")
     return cli
 
 
-def test_box_unreachable(boxed):
-    page = Page("box-unreachable", boxed)
+def test_box_unreachable_page_restores_a_removed_rule(stack_with_box):
+    page = Page("box-unreachable", stack_with_box)
     assert page.verified()
     assert not page.confirmed()  # a healthy box must not look like this incident
-    have = facts.read(boxed.account)
+    have = facts.read(stack_with_box.account)
     ids = {name: group.id for name, group in have.groups.items()}
     (rule,) = have.groups["box"].ingress
-    boxed.account.client("ec2").revoke_security_group_ingress(
+    stack_with_box.account.client("ec2").revoke_security_group_ingress(
         GroupId=ids["box"], IpPermissions=[plan.build_ip_permission(rule, ids, have.s3_list)]
     )
     assert page.confirmed()
@@ -68,11 +68,11 @@ def test_box_unreachable(boxed):
     assert not page.confirmed()
 
 
-def test_box_unreachable_because_it_hangs(boxed, drill):
-    page = Page("box-unreachable", boxed)
-    drill("box", instance=ec2_facts.read(boxed.account).instance_id, sshd="down")
+def test_box_unreachable_page_restarts_a_hung_box(stack_with_box, inject_fault):
+    page = Page("box-unreachable", stack_with_box)
+    inject_fault("box", instance=ec2_facts.read(stack_with_box.account).instance_id, sshd="down")
     assert page.confirmed()
-    assert "The path fails at TCP" in boxed("ec2.reach", ok=False).out
+    assert "The path fails at TCP" in stack_with_box("ec2.reach", ok=False).out
     assert not page.verified()
     assert page.works("stop")
     assert page.confirmed()  # stopped, it is not reached either, and the page says so
@@ -80,13 +80,13 @@ def test_box_unreachable_because_it_hangs(boxed, drill):
     assert page.verified()
 
 
-def test_no_capacity(stacks, drill):
-    cli = stacks("incidentnone")
+def test_no_capacity_page_gets_a_box(make_stack, inject_fault):
+    cli = make_stack("incidentnone")
     cli("iam.apply", "net.up")
     page = Page("no-capacity", cli, kind="m5.large")
     assert not page.confirmed()  # no box yet, and none was asked for
     for kind in cli.settings.ec2.instance_types:
-        drill("capacity", instance_type=kind)
+        inject_fault("capacity", instance_type=kind)
     refused = cli("ec2.up", ok=False)
     assert "EC2 has no capacity" in refused.err
     assert "runbooks/no-capacity.md" in refused.err
@@ -99,8 +99,8 @@ def test_no_capacity(stacks, drill):
 
 
 @pytest.mark.timeout(300)
-def test_spot_interruption(stacks, drill, digits):
-    cli = stacks("incidentspot", "train: {epochs: 14}\nec2: {instance_types: [g4dn.xlarge]}")
+def test_spot_interruption_page_resumes_the_job(make_stack, inject_fault, digits):
+    cli = make_stack("incidentspot", "train: {epochs: 14}\nec2: {instance_types: [g4dn.xlarge]}")
     cli("iam.apply", "net.up", "data.up")
     cli("data.push", "--dir", str(digits))
     cli("ec2.up", "--spot")
@@ -113,13 +113,13 @@ def test_spot_interruption(stacks, drill, digits):
         if "epoch 2/" in line:
             break
     page.inputs["job"] = re.search(r"Starting (kennel-incidentspot-box1-\w+);", "".join(said))[1]
-    drill("clock", speed=15)
-    drill("interrupt", instance=ec2_facts.read(cli.account).instance_id)
+    inject_fault("clock", speed=15)
+    inject_fault("interrupt", instance=ec2_facts.read(cli.account).instance_id)
     training.communicate(timeout=90)
     deadline = time.monotonic() + 60
     while not page.confirmed():
         assert time.monotonic() < deadline
-    drill("clock", speed=1)
+    inject_fault("clock", speed=1)
     assert not page.verified()
     assert page.works("down")
     assert page.works("up")
@@ -130,14 +130,14 @@ def test_spot_interruption(stacks, drill, digits):
     assert not page.confirmed()
 
 
-def test_box_disk_full(stacks, drill, pictures):
-    cli = stacks("incidentdisk", "train: {epochs: 1, batch: 4}")
+def test_box_disk_full_page_frees_the_disk(make_stack, inject_fault, pictures):
+    cli = make_stack("incidentdisk", "train: {epochs: 1, batch: 4}")
     cli("iam.apply", "net.up", "ec2.up", "data.up")
     cli("data.push", "--dir", str(pictures))
     page = Page("box-disk-full", cli)
     assert not page.confirmed()
     cli("ec2.run", "mkdir -p kennel/jobs/long-ago/opt-ml && fallocate -l 1500M kennel/jobs/long-ago/opt-ml/model")
-    drill("box", instance=ec2_facts.read(cli.account).instance_id, disk_mib=2048)
+    inject_fault("box", instance=ec2_facts.read(cli.account).instance_id, disk_mib=2048)
     assert page.confirmed()
     refused = cli("ec2.train", ok=False)
     assert refused.code == 1
@@ -149,21 +149,21 @@ def test_box_disk_full(stacks, drill, pictures):
 
 
 @pytest.mark.timeout(300)
-def test_endpoint_5xx(whole, sandbox, digits):
+def test_endpoint_5xx_page_rolls_back(demo_stack, sandbox, digits):
     picture = str(next((digits / "test" / "7").iterdir()))
-    page = Page("endpoint-5xx", whole, picture=picture)
+    page = Page("endpoint-5xx", demo_stack, picture=picture)
     assert page.verified()
     send_control_request(state.read(sandbox), "POST", "break", {"endpoint": "kennel-whole"})
     for _ in range(7):
-        failed = whole("sm.invoke", picture, ok=False)
+        failed = demo_stack("sm.invoke", picture, ok=False)
         assert failed.code == 1
         assert "ModelError" in failed.err
     assert page.confirmed()
     assert not page.verified()
     assert page.works("back")
     assert page.verified()
-    # Afterwards: the newer release is packaged anew, and is live again
-    again = whole("sm.deploy", "--instances", "2")
+    # Afterwards: the newer release is packaged again, and is live again
+    again = demo_stack("sm.deploy", "--instances", "2")
     assert "Packaging the model" in again.err
     assert page.verified()
 
@@ -171,8 +171,8 @@ def test_endpoint_5xx(whole, sandbox, digits):
 class Training:
     """A stack with a data set that takes a while to train on, and the names of the attempts at it."""
 
-    def __init__(self, stacks, name, data, epochs):
-        self.cli = stacks(name, f"train: {{epochs: {epochs}, batch: 8, pixels: 16}}")
+    def __init__(self, make_stack, name, data, epochs):
+        self.cli = make_stack(name, f"train: {{epochs: {epochs}, batch: 8, pixels: 16}}")
         self.data = data
         self.cli("iam.apply", "data.up", "net.up")
         self.cli("data.push", "--dir", str(data))
@@ -188,17 +188,17 @@ class Training:
             time.sleep(0.3)
 
 
-def test_training_failed(stacks, pictures):
-    job = Training(stacks, "failingjob", pictures, 1)
+def test_training_failed_page_repairs_the_data(make_stack, pictures):
+    job = Training(make_stack, "failingjob", pictures, 1)
     shard = manifest.read_current(job.cli.account).shards[0].sha256
-    job.cli.account.client("s3").put_object(Bucket=job.cli.settings.bucket, Key=f"shards/{shard}.tar", Body=b"spoilt")
+    job.cli.account.client("s3").put_object(Bucket=job.cli.settings.bucket, Key=f"shards/{shard}.tar", Body=b"corrupt")
     name = job.start()
     page = Page("training-failed", job.cli, job=name, again=f"{name}-2", dir=str(pictures))
     job.cli("sm.attach", name, ok=False)
     assert page.confirmed()
     assert "missing or corrupt" in job.cli("sm.explain", name, ok=False).out
     assert not page.verified()
-    assert not page.works("again")  # the data are still spoilt
+    assert not page.works("again")  # the data are still corrupt
     page.inputs["again"] = f"{name}-3"
     assert page.works("verify-data")
     assert page.works("push")
@@ -206,8 +206,8 @@ def test_training_failed(stacks, pictures):
     assert page.verified()
 
 
-def test_training_stuck(stacks, sandbox, tmp_path):
-    job = Training(stacks, "stuckjob", write_noise_pictures(tmp_path / "noise"), 40)
+def test_training_stuck_page_restarts_the_job(make_stack, sandbox, tmp_path):
+    job = Training(make_stack, "stuckjob", write_noise_pictures(tmp_path / "noise"), 40)
     name = job.start("--instances", "2")
     page = Page("training-stuck", job.cli, job=name, again=f"{name}-2", quiet="4")
     job.until(name, "epoch 2/40")

@@ -18,9 +18,9 @@ from tests.e2e.test_rollouts import Callers
 
 
 @pytest.fixture(scope="module")
-def served(stacks, digits):
-    """A stack whose endpoint answers, with a model that is good enough to be told from a bad one."""
-    cli = stacks("served", "train: {epochs: 2}\nendpoint: {p99_ms: 900}\n")
+def stack_with_endpoint(make_stack, digits):
+    """A stack with an endpoint, and a model that is good enough to be distinguished from a bad one."""
+    cli = make_stack("served", "train: {epochs: 2}\nendpoint: {p99_ms: 900}\n")
     cli("iam.apply", "data.up", "net.up")
     cli("data.push", "--dir", str(digits))
     cli("sm.image")
@@ -41,18 +41,18 @@ def soon(check, seconds=60):
         time.sleep(0.5)
 
 
-def test_endpoint_latency(served, picture, drill):
-    page = Page("endpoint-latency", served)
-    with Callers(served, picture, count=4):
-        drill("slow", endpoint="kennel-served", seconds=0.3)
-        drill("clock", speed=20)
+def test_endpoint_latency_page_adds_an_instance(stack_with_endpoint, picture, inject_fault):
+    page = Page("endpoint-latency", stack_with_endpoint)
+    with Callers(stack_with_endpoint, picture, count=4):
+        inject_fault("slow", endpoint="kennel-served", seconds=0.3)
+        inject_fault("clock", speed=20)
         soon(page.confirmed)
         assert not page.verified()
         assert page.works("add")
         soon(lambda: page.works("there"))
         soon(page.verified)
-        drill("clock", speed=1)
-        drill("slow", endpoint="kennel-served", seconds=0)
+        inject_fault("clock", speed=1)
+        inject_fault("slow", endpoint="kennel-served", seconds=0)
 
 
 def shuffled(digits, folder):
@@ -68,47 +68,51 @@ def shuffled(digits, folder):
     return folder
 
 
-def test_bad_model(served, digits, tmp_path):
-    page = Page("bad-model", served)
+def test_bad_model_page_rolls_back(stack_with_endpoint, digits, tmp_path):
+    page = Page("bad-model", stack_with_endpoint)
     assert page.verified()
-    job = json.loads(served("sm.train", "--data", str(shuffled(digits, tmp_path / "shuffled")), "--json").out)["job"]
-    refused = served("sm.deploy", "--job", job, ok=False)
+    job = json.loads(
+        stack_with_endpoint("sm.train", "--data", str(shuffled(digits, tmp_path / "shuffled")), "--json").out
+    )["job"]
+    refused = stack_with_endpoint("sm.deploy", "--job", job, ok=False)
     assert "it was trained on another dataset" in refused.err
-    served("sm.deploy", "--job", job, "--because", "new pictures")
+    stack_with_endpoint("sm.deploy", "--job", job, "--because", "new pictures")
     assert page.confirmed()
     assert not page.verified()
     assert page.works("back")
     assert page.verified()
     assert not page.works("look")
-    served("data.push", "--dir", str(digits))
+    stack_with_endpoint("data.push", "--dir", str(digits))
 
 
-def test_evaluate_live_uses_the_releases_own_dataset(served, digits, tmp_path):
+def test_evaluate_live_uses_the_releases_own_dataset(stack_with_endpoint, digits, tmp_path):
     """Another dataset is current, with other classes: the healthy endpoint is as accurate as before, and no page says roll back."""
-    before = json.loads(served("sm.evaluate", "--live", "20", "--json").out)
-    own = manifest.read_current(served.account)
+    before = json.loads(stack_with_endpoint("sm.evaluate", "--live", "20", "--json").out)
+    own = manifest.read_current(stack_with_endpoint.account)
     for split in ("train", "valid", "test"):
         for label in ("0", "1"):
             shutil.copytree(digits / split / label, tmp_path / "other" / split / f"other{label}")
-    served("data.push", "--dir", str(tmp_path / "other"))
-    other = manifest.read_current(served.account)
-    after = served("sm.evaluate", "--live", "20", "--json")
+    stack_with_endpoint("data.push", "--dir", str(tmp_path / "other"))
+    other = manifest.read_current(stack_with_endpoint.account)
+    after = stack_with_endpoint("sm.evaluate", "--live", "20", "--json")
     assert (after.code, json.loads(after.out)["answers"]) == (0, before["answers"])
     assert json.loads(after.out)["wrong"] == []
-    drawn = release_samples.draw_live_samples(served.account, 20, 0)  # those that lambda.invoke --sample sends
+    drawn = release_samples.draw_live_samples(
+        stack_with_endpoint.account, 20, 0
+    )  # those that lambda.invoke --sample sends
     assert [one.name for one in drawn] == [one["picture"] for one in before["answers"]]
 
-    served.account.call("s3", "delete_object", Bucket=served.settings.bucket, Key=own.key)
-    refused = served("sm.evaluate", "--live", "20", ok=False)
+    stack_with_endpoint.account.call("s3", "delete_object", Bucket=stack_with_endpoint.settings.bucket, Key=own.key)
+    refused = stack_with_endpoint("sm.evaluate", "--live", "20", ok=False)
     assert refused.code == 1
     assert f"was tested on dataset {own.digest[:12]}, which is missing" in refused.err
     assert f"the current dataset is {other.digest[:12]}" in refused.err
-    served("data.push", "--dir", str(digits))
+    stack_with_endpoint("data.push", "--dir", str(digits))
 
 
-def test_gate_compares_models_on_the_same_pictures(served):
-    short = type(served)(served.file.with_name("servedshort.yaml"))
-    short.file.write_text(served.file.read_text().replace("epochs: 2", "epochs: 1, lr: 0.000001"))
+def test_gate_compares_models_on_the_same_pictures(stack_with_endpoint):
+    short = type(stack_with_endpoint)(stack_with_endpoint.file.with_name("servedshort.yaml"))
+    short.file.write_text(stack_with_endpoint.file.read_text().replace("epochs: 2", "epochs: 1, lr: 0.000001"))
     job = json.loads(short("sm.train", "--json").out)["job"]
     refused = short("sm.deploy", "--job", job, ok=False)
     assert refused.code == STOPPED
@@ -117,28 +121,28 @@ def test_gate_compares_models_on_the_same_pictures(served):
     )
 
 
-def test_endpoint_stuck(served, drill):
-    """The endpoint is made anew by somebody while instances hang: it is Creating, cannot be deleted, and fails at last."""
-    page = Page("endpoint-stuck", served)
-    served("sm.delete", "--confirm", "kennel-served")
-    drill("hang", endpoint="kennel-served")
-    deploying = threading.Thread(target=lambda: served.typed("sm.deploy", ok=False))
+def test_endpoint_stuck_page_replaces_the_endpoint(stack_with_endpoint, inject_fault):
+    """The endpoint is created again while instances hang: it is Creating, cannot be deleted, and fails in the end."""
+    page = Page("endpoint-stuck", stack_with_endpoint)
+    stack_with_endpoint("sm.delete", "--confirm", "kennel-served")
+    inject_fault("hang", endpoint="kennel-served")
+    deploying = threading.Thread(target=lambda: stack_with_endpoint.typed("sm.deploy", ok=False))
     deploying.start()
     deadline = time.monotonic() + 60
-    while plan.find_endpoint(served.account) is None:
+    while plan.find_endpoint(stack_with_endpoint.account) is None:
         assert time.monotonic() < deadline
         time.sleep(0.2)
     assert page.confirmed()
     assert not page.verified()
-    refused = served("--dry", "sm.delete", "--confirm", "kennel-served")
+    refused = stack_with_endpoint("--dry", "sm.delete", "--confirm", "kennel-served")
     assert "delete_endpoint" in refused.err
-    drill("clock", speed=60)
+    inject_fault("clock", speed=60)
     deploying.join()
-    assert plan.find_endpoint(served.account)["EndpointStatus"] == "Failed"
+    assert plan.find_endpoint(stack_with_endpoint.account)["EndpointStatus"] == "Failed"
     assert page.confirmed()
     assert not page.verified()
-    drill("hang", endpoint="kennel-served", hang=False)
-    drill("clock", speed=1)
+    inject_fault("hang", endpoint="kennel-served", hang=False)
+    inject_fault("clock", speed=1)
     assert page.works("try")
     assert page.works("create")
     assert page.verified()

@@ -22,7 +22,7 @@ done = int(steps.read_text()) if steps.exists() else 0
 print(f"from step {done}")
 (folder / ".half-written").write_text("x")
 def asked_to_end(*_):
-    print("told to end"); sys.exit(0)
+    print("signalled to end"); sys.exit(0)
 signal.signal(signal.SIGTERM, asked_to_end)
 (folder / "deeper").mkdir(exist_ok=True)
 (folder / "deeper" / "note").write_text("n")
@@ -107,8 +107,8 @@ class Jobs:
 
 
 @pytest.fixture(scope="module")
-def jobs(stacks):
-    cli = stacks("jobs")
+def jobs(make_stack):
+    cli = make_stack("jobs")
     cli("iam.apply", "data.up")
     return Jobs(cli)
 
@@ -141,7 +141,8 @@ def wait_for(truth, seconds=30):
         time.sleep(0.1)
 
 
-def test_checkpoints_go_up_while_the_job_runs_and_once_more_at_its_end(jobs):
+def test_checkpoints_upload_during_the_job_and_at_its_end(jobs):
+    """Checkpoints are uploaded while the job runs, and once more at its end."""
     name = jobs.create("ckpt", COUNTS, Environment={"STEPS": "40"}, **jobs.checkpoints("ckpt"))
     wait_for(lambda: 0 < count_of(jobs, name) < 40)
     assert jobs.describe(name)["SecondaryStatus"] == "Training"
@@ -150,27 +151,27 @@ def test_checkpoints_go_up_while_the_job_runs_and_once_more_at_its_end(jobs):
     assert jobs.keys(f"jobs/{name}/checkpoints/") == ["deeper/note", "step.txt"]
 
 
-def test_a_job_finds_the_checkpoints_of_the_one_before(jobs):
+def test_job_finds_earlier_checkpoints(jobs):
     jobs.s3.put_object(Bucket=jobs.settings.bucket, Key="jobs/older/checkpoints/step.txt", Body=b"1000")
     name = jobs.create("older", COUNTS, Environment={"STEPS": "1002"}, **jobs.checkpoints("older"))
     jobs.until(name, "Completed")
     assert "from step 1000" in jobs.log(name)[0]
 
 
-def test_checkpoints_of_a_job_that_fails_are_kept(jobs):
+def test_failed_job_keeps_its_checkpoints(jobs):
     dies = COUNTS.replace("while done", "\nwhile done").replace("part.rename(steps)", "part.rename(steps); os._exit(3)")
     failed = jobs.until(jobs.create("dies", dies, **jobs.checkpoints("dies")), "Failed")
     assert failed["FailureReason"] == "AlgorithmError: the program wrote no failure file, exit code: 3"
     assert count_of(jobs, "dies") == 1
 
 
-def test_an_interrupted_spot_job_carries_on_from_its_checkpoint(jobs):
+def test_interrupted_spot_job_resumes_from_its_checkpoint(jobs):
     name = jobs.create("spot", COUNTS, Environment={"STEPS": "60"}, **spot(), **jobs.checkpoints("spot"))
     wait_for(lambda: count_of(jobs, name) >= 10)
     jobs.switch("interrupt", job=name)
     ended = jobs.until(name, "Completed")
     first, second = jobs.log(name)
-    assert (first[0], first[-1]) == ("from step 0", "told to end")
+    assert (first[0], first[-1]) == ("from step 0", "signalled to end")
     began_again = int(second[0].removeprefix("from step "))
     assert began_again >= 10
     assert [t["Status"] for t in ended["SecondaryStatusTransitions"]] == [
@@ -181,20 +182,20 @@ def test_an_interrupted_spot_job_carries_on_from_its_checkpoint(jobs):
     assert ended["TrainingTimeInSeconds"] >= 6  # 60 steps of a tenth, whichever instances did them
 
 
-def test_without_checkpoints_an_interrupted_job_begins_anew(jobs):
-    name = jobs.create("anew", COUNTS, Environment={"STEPS": "15"}, **spot())
+def test_interrupted_job_without_checkpoints_starts_over(jobs):
+    name = jobs.create("restarted", COUNTS, Environment={"STEPS": "15"}, **spot())
     jobs.says(name, "from step 0")
     jobs.switch("interrupt", job=name)
     jobs.until(name, "Completed")
     assert [stream[0] for stream in jobs.log(name)] == ["from step 0", "from step 0"]
 
 
-def test_only_the_first_program_is_told_to_end_and_what_is_deaf_is_killed(jobs, fast):
+def test_stop_signals_the_leader_and_kills_what_ignores_it(jobs, fast):
     """A child that would answer SIGTERM never gets it; a leader that ignores it is killed after 120 s of the sandbox."""
     program = """
 import signal, subprocess, sys, time
-child = "import signal, sys, time\\nsignal.signal(signal.SIGTERM, lambda *_: print('child told', flush=True))\\nprint('ready', flush=True)\\nwhile True: time.sleep(0.05)"
-signal.signal(signal.SIGTERM, lambda *_: print("leader told"))
+child = "import signal, sys, time\\nsignal.signal(signal.SIGTERM, lambda *_: print('child signalled', flush=True))\\nprint('ready', flush=True)\\nwhile True: time.sleep(0.05)"
+signal.signal(signal.SIGTERM, lambda *_: print("leader signalled"))
 subprocess.Popen([sys.executable, "-c", child], start_new_session=True)  # as torchrun starts its workers
 while True: time.sleep(0.05)
 """
@@ -202,7 +203,7 @@ while True: time.sleep(0.05)
     jobs.says(name, "ready")
     jobs.account.call("sagemaker", "stop_training_job", TrainingJobName=name)
     stopped = jobs.until(name, "Stopped")
-    assert jobs.log(name)[0] == ["ready", "leader told"]
+    assert jobs.log(name)[0] == ["ready", "leader signalled"]
     assert [t["Status"] for t in stopped["SecondaryStatusTransitions"]][-3:] == ["Stopping", "Uploading", "Stopped"]
     wait_for(lambda: not of_host(jobs, name))
 
@@ -219,7 +220,7 @@ def of_host(jobs, name):
     return found
 
 
-def test_a_job_that_is_stopped_before_it_trains_ends_stopped(jobs):
+def test_job_stopped_before_training_ends_stopped(jobs):
     name = jobs.create("early", COUNTS)
     jobs.account.call("sagemaker", "stop_training_job", TrainingJobName=name)
     assert jobs.until(name, "Stopped")["TrainingJobStatus"] == "Stopped"
@@ -227,9 +228,9 @@ def test_a_job_that_is_stopped_before_it_trains_ends_stopped(jobs):
         jobs.account.call("sagemaker", "stop_training_job", TrainingJobName=name)
 
 
-def test_a_job_that_runs_too_long_is_stopped_with_its_model(jobs):
+def test_job_over_its_runtime_is_stopped_with_its_model(jobs):
     program = COUNTS.replace(
-        'print("told to end"); sys.exit(0)', '(folder.parent / "model" / "part").write_text("x"); sys.exit(0)'
+        'print("signalled to end"); sys.exit(0)', '(folder.parent / "model" / "part").write_text("x"); sys.exit(0)'
     )
     name = jobs.create("long", program, StoppingCondition={"MaxRuntimeInSeconds": 2})
     ended = jobs.until(name, "MaxRuntimeExceeded")
@@ -238,7 +239,7 @@ def test_a_job_that_runs_too_long_is_stopped_with_its_model(jobs):
     assert jobs.keys(f"jobs/{name}/output/") == ["model.tar.gz"]
 
 
-def test_time_on_interrupted_instances_counts_towards_the_limit(jobs):
+def test_interrupted_time_counts_towards_the_limit(jobs):
     name = jobs.create("used", COUNTS, **spot(most=4), **jobs.checkpoints("used"))
     wait_for(lambda: count_of(jobs, name) >= 20)
     jobs.switch("interrupt", job=name)
@@ -246,7 +247,8 @@ def test_time_on_interrupted_instances_counts_towards_the_limit(jobs):
     assert 4 <= ended["TrainingTimeInSeconds"] <= 6
 
 
-def test_a_spot_job_waits_for_capacity_and_no_longer_than_it_may(jobs):
+def test_spot_job_waits_for_capacity_up_to_its_limit(jobs):
+    """A spot job waits for capacity, no longer than MaxWaitTimeInSeconds."""
     jobs.switch("capacity", instance_type="ml.c5.xlarge")
     kind = {"ResourceConfig": {"InstanceType": "ml.c5.xlarge", "InstanceCount": 1, "VolumeSizeInGB": 1}}
     impatient = jobs.create("impatient", COUNTS, **spot(longest=1, most=1), **kind)
@@ -274,13 +276,13 @@ def test_a_spot_job_waits_for_capacity_and_no_longer_than_it_may(jobs):
         ({"CheckpointConfig": {"S3Uri": "s3://b/k", "LocalPath": "/home/me"}}, "below /opt/ml only"),
     ],
 )
-def test_what_cannot_be_is_refused(jobs, more, words):
+def test_invalid_request_is_rejected(jobs, more, words):
     with pytest.raises(AwsError, match=words) as error:
         jobs.create("refused", COUNTS, **more)
     assert error.value.aws_code == "ValidationException"
 
 
-def test_a_quota_is_told_as_aws_tells_it(jobs):
+def test_quota_error_has_the_message_of_aws(jobs):
     words = "The account-level service limit 'ml.p3.2xlarge for training job usage' is 0 Instances"
     fault = {"operation": "CreateTrainingJob", "do": "error", "code": "ResourceLimitExceeded", "message": words}
     jobs.switch("fault", **fault)
@@ -289,14 +291,15 @@ def test_a_quota_is_told_as_aws_tells_it(jobs):
     assert error.value.aws_code == "ResourceLimitExceeded"
 
 
-def test_a_host_that_is_killed_fails_the_job_as_the_oom_killer_would(jobs):
+def test_killed_host_fails_the_job_with_exit_code_137(jobs):
+    """A killed host fails the job as the kernel's OOM killer would."""
     name = jobs.create("killed", COUNTS)
     jobs.says(name, "from step 0")
     assert jobs.switch("kill", job=name, host=1)["processes"] >= 1
     assert jobs.until(name, "Failed")["FailureReason"].endswith("exit code: 137")
 
 
-def test_a_frozen_host_does_nothing_until_the_job_is_stopped(jobs, fast):
+def test_frozen_host_is_silent_until_the_job_is_stopped(jobs, fast):
     two = {"ResourceConfig": {"InstanceType": "ml.m5.xlarge", "InstanceCount": 2, "VolumeSizeInGB": 1}}
     name = jobs.create("frozen", "import time\nwhile True: print('alive'); time.sleep(0.1)", **two)
     jobs.says(name, "alive")
@@ -311,12 +314,12 @@ def test_a_frozen_host_does_nothing_until_the_job_is_stopped(jobs, fast):
     assert of_host(jobs, name) == []
 
 
-def test_drills_are_refused_where_they_make_no_sense(jobs):
+def test_impossible_faults_are_rejected(jobs):
     name = jobs.create("plain", COUNTS)
     jobs.says(name, "from step 0")
     for what, body in (
         ("interrupt", {"job": name}),
-        ("interrupt", {"job": "nobody"}),
+        ("interrupt", {"job": "absent"}),
         ("freeze", {"job": name, "host": 2}),
         ("kill", {"job": name, "host": 0}),
         ("explode", {"job": name}),
@@ -329,7 +332,7 @@ def test_drills_are_refused_where_they_make_no_sense(jobs):
         jobs.switch("kill", job=name, host=1)
 
 
-def test_a_jobs_metrics_are_read_from_its_log(jobs):
+def test_job_metrics_are_parsed_from_its_log(jobs):
     image = jobs.settings.train.image
     metrics = [{"Name": "valid:loss", "Regex": "valid loss ([0-9.]+)"}, {"Name": "never", "Regex": "never ([0-9.]+)"}]
     program = "print('valid loss 0.5'); print('valid loss 0.25'); print('valid loss .')"
@@ -344,7 +347,8 @@ def test_a_jobs_metrics_are_read_from_its_log(jobs):
     assert [(metric["MetricName"], metric["Value"]) for metric in found] == [("valid:loss", 0.25)]
 
 
-def test_a_program_can_be_named_by_hyperparameters_as_the_toolkit_takes_them(jobs):
+def test_hyperparameters_can_name_the_program(jobs):
+    """Hyperparameters name the program, as the SageMaker training toolkit takes them."""
     algorithm = {"TrainingImage": jobs.settings.train.image, "TrainingInputMode": "File"}
     parameters = {
         "sagemaker_program": json.dumps("main.py"),
@@ -365,7 +369,7 @@ def test_a_program_can_be_named_by_hyperparameters_as_the_toolkit_takes_them(job
         assert jobs.until(name, "Failed")["FailureReason"].startswith("AlgorithmError: ")
 
 
-def test_data_that_is_not_there_is_the_clients_error(jobs):
+def test_missing_data_is_a_client_error(jobs):
     source = {"S3DataType": "S3Prefix", "S3Uri": f"s3://{jobs.settings.bucket}/nothing/"}
     channels = [{"ChannelName": "code", "DataSource": {"S3DataSource": source}}]
     failed = jobs.until(jobs.create("nodata", COUNTS, InputDataConfig=channels), "Failed")

@@ -7,7 +7,8 @@ import sys
 from ops.core.paths import ROOT
 
 
-def test_a_model_packaged_twice_is_one_release_and_the_precisions_are_part_of_its_digest(whole, tmp_path):
+def test_release_digest_covers_the_precisions(demo_stack, tmp_path):
+    """A model packaged twice is one release; its precisions are part of the digest."""
     from ops.releases import trained_model
 
     model = next(p for p in trained_model.MODELS.iterdir() if p.name.startswith("kennel-whole-sm2-"))

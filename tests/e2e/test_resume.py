@@ -1,4 +1,4 @@
-"""Interrupted at any moment, a run carries on and ends with the very weights of one that was not."""
+"""A run that is interrupted at any moment resumes, and ends with the weights of one that was not."""
 
 import json
 import random
@@ -18,7 +18,7 @@ TRAINING = ROOT / "training"
 
 
 @pytest.fixture(scope="module")
-def warm():
+def fork_server():
     with resume.ForkServer() as process:
         yield process
 
@@ -29,9 +29,9 @@ def data(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def whole(warm, data, tmp_path_factory):
+def expected_weights(fork_server, data, tmp_path_factory):
     out = tmp_path_factory.mktemp("whole") / "out"
-    assert warm.train(data, out, every=False) == 0
+    assert fork_server.train(data, out, every=False) == 0
     return resume.read_weights(out)
 
 
@@ -42,17 +42,18 @@ def metrics(out):
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_killed_at_random_it_ends_bit_equal(warm, data, whole, tmp_path, seed):
-    outcome = resume.kill_and_resume(warm, data, tmp_path / "out", whole, random.Random(seed))
+def test_randomly_killed_run_ends_bit_equal(fork_server, data, expected_weights, tmp_path, seed):
+    outcome = resume.kill_and_resume(fork_server, data, tmp_path / "out", expected_weights, random.Random(seed))
     assert outcome.equal, outcome.kills
 
 
-def test_metrics_and_ledger_are_those_of_the_uninterrupted_run_too(warm, data, tmp_path):
-    assert warm.train(data, tmp_path / "a") == 0
-    assert warm.train(data, tmp_path / "b", kill={"step": 8}) == -signal.SIGKILL
-    assert warm.train(data, tmp_path / "b", kill={"term": 3}) == 143
+def test_resumed_metrics_and_ledger_equal_the_uninterrupted(fork_server, data, tmp_path):
+    """Metrics and ledger, too, are those of a run that was not interrupted."""
+    assert fork_server.train(data, tmp_path / "a") == 0
+    assert fork_server.train(data, tmp_path / "b", kill={"step": 8}) == -signal.SIGKILL
+    assert fork_server.train(data, tmp_path / "b", kill={"term": 3}) == 143
     assert not (tmp_path / "b" / "model.safetensors").exists()
-    assert warm.train(data, tmp_path / "b") == 0
+    assert fork_server.train(data, tmp_path / "b") == 0
     assert metrics(tmp_path / "a") == metrics(tmp_path / "b")
     for name in ("ledger.json", "predictions.jsonl", "golden.npz"):
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes(), name
@@ -68,21 +69,22 @@ def test_metrics_and_ledger_are_those_of_the_uninterrupted_run_too(warm, data, t
     ],
     ids=["head", "views", "last", "dropout"],
 )
-def test_it_holds_for_every_way_of_training(warm, data, tmp_path, more):
-    assert warm.train(data, tmp_path / "a", *more, every=False) == 0
+def test_every_training_option_resumes_bit_equal(fork_server, data, tmp_path, more):
+    assert fork_server.train(data, tmp_path / "a", *more, every=False) == 0
     for kill in ({"step": 4}, {"save": 5}, {"step": 3}):
-        warm.train(data, tmp_path / "b", *more, kill=kill)
-    assert warm.train(data, tmp_path / "b", *more) == 0
+        fork_server.train(data, tmp_path / "b", *more, kill=kill)
+    assert fork_server.train(data, tmp_path / "b", *more) == 0
     assert resume.read_weights(tmp_path / "a") == resume.read_weights(tmp_path / "b")
 
 
-def test_another_runs_checkpoint_is_refused_and_a_torn_one_is_not_trusted(warm, data, whole, tmp_path):
-    assert warm.train(data, tmp_path / "out", kill={"step": 7}) == -signal.SIGKILL
-    assert warm.train(data, tmp_path / "out", "--seed", "3") == 1
+def test_foreign_and_torn_checkpoints_are_not_loaded(fork_server, data, expected_weights, tmp_path):
+    """Another run's checkpoint is an error; a torn one is ignored."""
+    assert fork_server.train(data, tmp_path / "out", kill={"step": 7}) == -signal.SIGKILL
+    assert fork_server.train(data, tmp_path / "out", "--seed", "3") == 1
     saved = tmp_path / "out-checkpoints" / "checkpoint.pt"
     saved.write_bytes(saved.read_bytes()[:-200])
-    assert warm.train(data, tmp_path / "out") == 0
-    assert resume.read_weights(tmp_path / "out") == whole
+    assert fork_server.train(data, tmp_path / "out") == 0
+    assert resume.read_weights(tmp_path / "out") == expected_weights
 
 
 def command(data, out, *more):
@@ -90,7 +92,7 @@ def command(data, out, *more):
     return [sys.executable, str(TRAINING / "train.py"), *folders, *resume.SETTINGS, *more]
 
 
-def test_a_full_disk_costs_the_checkpoint_and_not_the_run(data, whole, tmp_path):
+def test_full_disk_loses_the_checkpoint_and_not_the_run(data, expected_weights, tmp_path):
     """A file-size limit stands in for the disk: what is larger than it cannot be written."""
     limited = f"import resource, runpy, sys, signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN); resource.setrlimit(resource.RLIMIT_FSIZE, (6 << 20, 6 << 20)); sys.argv = sys.argv[1:]; sys.path.insert(0, {str(TRAINING)!r}); runpy.run_path(sys.argv[0], run_name='__main__')"
     done = subprocess.run(
@@ -98,12 +100,12 @@ def test_a_full_disk_costs_the_checkpoint_and_not_the_run(data, whole, tmp_path)
     )
     assert done.returncode == 0, done.stderr
     assert "checkpoint not written, the previous one is kept: File too large" in done.stdout
-    assert resume.read_weights(tmp_path / "out") == whole
+    assert resume.read_weights(tmp_path / "out") == expected_weights
     assert list((tmp_path / "out-checkpoints").iterdir()) == []
 
 
 def test_three_processes_resume_bit_equal(forks, data, tmp_path):
-    """From three on, DDP adds up in another order before and after it lays its buckets anew: a first pass is thrown away."""
+    """From three processes on, DDP adds up in another order before and after it rebuilds its buckets: a first pass is discarded."""
 
     def run(out, kill_after=0):
         """(what it printed, exit code) of each process."""
@@ -130,7 +132,8 @@ def test_three_processes_resume_bit_equal(forks, data, tmp_path):
     assert (ledger["complete"], ledger["beyond_padding"], ledger["padding"]) == (True, 0, 0)
 
 
-def test_sigterm_in_the_middle_of_a_job_leaves_a_checkpoint_and_no_failure(data, tmp_path):
+def test_sigterm_saves_a_checkpoint_and_reports_no_failure(data, tmp_path):
+    """SIGTERM in the middle of a job leaves a checkpoint and no failure file."""
     opt = tmp_path / "opt"
     (opt / "output").mkdir(parents=True)
     import os

@@ -21,9 +21,9 @@ sys.path.insert(0, str(ROOT / "training"))
 
 
 @pytest.fixture(scope="module")
-def live(stacks, digits):
+def live_endpoint(make_stack, digits):
     """A stack with an endpoint that two models were trained for: a cheap one, and a cheap one of another seed."""
-    cli = stacks("rollout", "train: {epochs: 1}\nendpoint: {worse_at_most: 0.5}\n")
+    cli = make_stack("rollout", "train: {epochs: 1}\nendpoint: {worse_at_most: 0.5}\n")
     cli("iam.apply", "data.up", "net.up")
     cli("data.push", "--dir", str(digits))
     cli("sm.image")
@@ -36,8 +36,8 @@ def live(stacks, digits):
     return cli, jobs
 
 
-def model_of(live, tmp_path):
-    cli, jobs = live
+def model_of(live_endpoint, tmp_path):
+    cli, jobs = live_endpoint
     shutil.copytree(trained_model.fetch_model(cli.account, jobs[0]), tmp_path / "model")
     return tmp_path / "model"
 
@@ -99,9 +99,10 @@ BAD = {
 
 
 @pytest.mark.parametrize("spoil", BAD, ids=lambda spoil: spoil.__name__)
-def test_a_bad_release_is_stopped_before_it_gets_to_the_endpoint(live, tmp_path, spoil):
-    cli, _ = live
-    folder = model_of(live, tmp_path)
+def test_bad_release_is_stopped_before_the_endpoint(live_endpoint, tmp_path, spoil):
+    """A bad release is stopped before it gets to the endpoint."""
+    cli, _ = live_endpoint
+    folder = model_of(live_endpoint, tmp_path)
     spoil(folder)
     name = f"bad-{spoil.__name__.replace('_', '-')}"
     upload(cli, name, folder)
@@ -115,9 +116,10 @@ def test_a_bad_release_is_stopped_before_it_gets_to_the_endpoint(live, tmp_path,
     assert cli("sm.smoke").code == 0
 
 
-def test_the_class_order_may_change_for_a_reason_which_is_kept_on_record(live, tmp_path):
-    cli, jobs = live
-    folder = model_of(live, tmp_path)
+def test_class_order_changes_with_a_recorded_reason(live_endpoint, tmp_path):
+    """The class order may change for a reason, which the release record keeps."""
+    cli, jobs = live_endpoint
+    folder = model_of(live_endpoint, tmp_path)
     wrong_order(folder)
     upload(cli, "reordered", folder)
     assert cli("sm.deploy", "--job", "reordered", ok=False).code == STOPPED
@@ -128,52 +130,52 @@ def test_the_class_order_may_change_for_a_reason_which_is_kept_on_record(live, t
     assert json.loads(cli("sm.smoke", "--json").out)["job"] == jobs[0]
 
 
-def config_of_a_spoilt_release(cli, jobs):
+def config_of_a_corrupt_release(cli, jobs):
     """A model and a config whose artefact the fleet cannot load, made around the commands."""
     account, settings = cli.account, cli.settings
-    spoilt = f"{settings.prefix}-{'0' * 12}-{'0' * 6}"
+    corrupt_model = f"{settings.prefix}-{'0' * 12}-{'0' * 6}"
     packed = io.BytesIO()
     with tarfile.open(fileobj=packed, mode="w:gz") as tar:
         entry = tarfile.TarInfo("model.onnx")
         tar.addfile(entry, io.BytesIO(b""))
-    account.call("s3", "put_object", Bucket=settings.bucket, Key="releases/spoilt.tar.gz", Body=packed.getvalue())
+    account.call("s3", "put_object", Bucket=settings.bucket, Key="releases/corrupt.tar.gz", Body=packed.getvalue())
     live_model = f"{plan.find_endpoint(account)['EndpointConfigName'].rsplit('-', 1)[0]}"
     model = account.call("sagemaker", "describe_model", ModelName=live_model)
-    container = {**model["PrimaryContainer"], "ModelDataUrl": f"s3://{settings.bucket}/releases/spoilt.tar.gz"}
+    container = {**model["PrimaryContainer"], "ModelDataUrl": f"s3://{settings.bucket}/releases/corrupt.tar.gz"}
     account.call(
         "sagemaker",
         "create_model",
-        ModelName=spoilt,
+        ModelName=corrupt_model,
         PrimaryContainer=container,
         ExecutionRoleArn=model["ExecutionRoleArn"],
     )
     variant = {
         "VariantName": settings.endpoint.variant,
-        "ModelName": spoilt,
+        "ModelName": corrupt_model,
         "InstanceType": "ml.m5.large",
         "InitialInstanceCount": 1,
     }
     account.call(
-        "sagemaker", "create_endpoint_config", EndpointConfigName=f"{spoilt}-0000", ProductionVariants=[variant]
+        "sagemaker", "create_endpoint_config", EndpointConfigName=f"{corrupt_model}-0000", ProductionVariants=[variant]
     )
-    return f"{spoilt}-0000"
+    return f"{corrupt_model}-0000"
 
 
-def test_a_silent_roll_back_is_an_error_with_aws_reason(live):
+def test_silent_rollback_is_an_error_with_the_reason(live_endpoint):
     """The fleet refuses what this machine took: AWS says InService, and the old release answers."""
     from ops.core.errors import OpsError
     from ops.endpoint import probe as asking
     from ops.releases.build import Release
 
-    cli, jobs = live
-    config = config_of_a_spoilt_release(cli, jobs)
+    cli, jobs = live_endpoint
+    config = config_of_a_corrupt_release(cli, jobs)
     want = plan.EndpointSpec(
-        Release("0" * 64, "spoilt"), cli.settings, existing_config=config, config_instance_type="ml.m5.large"
+        Release("0" * 64, "corrupt"), cli.settings, existing_config=config, config_instance_type="ml.m5.large"
     )
     apply(plan.steps(plan.facts(cli.account), want), cli.account, lambda _: None)
-    with pytest.raises(OpsError, match="is not live: AWS rolled back to .*did not pass the ping health check") as told:
+    with pytest.raises(OpsError, match="is not live: AWS rolled back to .*did not pass the ping health check") as error:
         asking.verify_release(cli.account, want, plan.find_endpoint(cli.account)["EndpointConfigName"])
-    assert told.value.code == ROLLED_BACK
+    assert error.value.code == ROLLED_BACK
     assert cli("sm.smoke").code == 0
     assert not plan.facts(cli.account).guards
 
@@ -213,8 +215,8 @@ def picture(digits):
     return next((digits / "test" / "7").iterdir()).read_bytes()
 
 
-def test_neither_deploy_nor_rollback_loses_a_request(live, picture):
-    cli, jobs = live
+def test_deploy_and_rollback_lose_no_request(live_endpoint, picture):
+    cli, jobs = live_endpoint
     with Callers(cli, picture) as callers:
         cli("sm.deploy", "--job", jobs[1])
         cli("sm.rollback")
@@ -223,8 +225,9 @@ def test_neither_deploy_nor_rollback_loses_a_request(live, picture):
     assert len(callers.releases) > 100
 
 
-def test_a_canary_of_two_instances_loses_none_either_and_both_releases_answer(live, picture):
-    cli, jobs = live
+def test_canary_loses_no_request_while_both_releases_answer(live_endpoint, picture):
+    """A canary of two instances loses no request, and both releases answer."""
+    cli, jobs = live_endpoint
     account, settings = cli.account, cli.settings
     wanted = {"VariantName": settings.endpoint.variant, "DesiredInstanceCount": 2}
     args = {"EndpointName": settings.endpoint_name, "DesiredWeightsAndCapacities": [wanted]}
@@ -250,8 +253,8 @@ def test_a_canary_of_two_instances_loses_none_either_and_both_releases_answer(li
     cli("sm.rollback")
 
 
-def test_an_alarm_of_the_new_fleet_rolls_it_back_while_it_bakes(live, picture, drill):
-    cli, jobs = live
+def test_alarm_of_the_new_fleet_rolls_back_during_bake(live_endpoint, picture, inject_fault):
+    cli, jobs = live_endpoint
     watched = type(cli)(cli.file.with_name("rolloutwatched.yaml"))
     watched.file.write_text(cli.file.read_text().replace("worse_at_most", "bake_s: 600, p99_ms: 300, worse_at_most"))
     before = plan.find_endpoint(cli.account)["EndpointConfigName"]
@@ -260,12 +263,12 @@ def test_an_alarm_of_the_new_fleet_rolls_it_back_while_it_bakes(live, picture, d
         for line in process.stdout:
             if "Updating" in line:
                 break
-        drill("slow", endpoint=cli.settings.endpoint_name, seconds=0.4)
-        drill("clock", speed=40)
+        inject_fault("slow", endpoint=cli.settings.endpoint_name, seconds=0.4)
+        inject_fault("clock", speed=40)
         said = process.stdout.read()
         assert process.wait() == ROLLED_BACK, said
-        drill("clock", speed=1)
-        drill("slow", endpoint=cli.settings.endpoint_name, seconds=0)
+        inject_fault("clock", speed=1)
+        inject_fault("slow", endpoint=cli.settings.endpoint_name, seconds=0)
     assert "One or more alarms fired" in said
     assert "-p99" in said
     assert plan.find_endpoint(cli.account)["EndpointConfigName"] == before
@@ -273,12 +276,13 @@ def test_an_alarm_of_the_new_fleet_rolls_it_back_while_it_bakes(live, picture, d
     assert "One or more alarms fired" in json.loads(cli("sm.releases", "--json").out)[0]["outcome"]
 
 
-def test_a_busy_endpoint_is_asked_again_and_says_nothing_about_its_release(live, drill):
-    cli, _ = live
+def test_smoke_retries_a_busy_endpoint(live_endpoint, inject_fault):
+    """A busy endpoint is asked again; a 503 says nothing about its release."""
+    cli, _ = live_endpoint
     busy = {"code": "ModelError", "message": "Received server error (503) from primary", "status": 424}
-    drill("fault", operation="InvokeEndpoint", do="error", times=2, **busy)
+    inject_fault("fault", operation="InvokeEndpoint", do="error", times=2, **busy)
     assert cli("sm.smoke").code == 0
-    drill(
+    inject_fault(
         "fault",
         operation="InvokeEndpoint",
         do="error",
@@ -287,11 +291,12 @@ def test_a_busy_endpoint_is_asked_again_and_says_nothing_about_its_release(live,
     assert "server error (500)" in cli("sm.smoke", ok=False).err
 
 
-def test_a_deployment_whose_process_died_is_noted_when_it_is_proved(live):
+def test_interrupted_deployment_is_recorded_once_verified(live_endpoint):
+    """A deployment whose process died is recorded as live when its release is verified."""
     from ops.releases import history
     from ops.releases.records import LIVE, UNFINISHED
 
-    cli, _ = live
+    cli, _ = live_endpoint
     now = plan.find_endpoint(cli.account)["EndpointConfigName"]
     note = [one for one in history.read(cli.account) if one.config == now][-1]
     history.write(cli.account, note.model_copy(update={"outcome": UNFINISHED}))
@@ -300,8 +305,9 @@ def test_a_deployment_whose_process_died_is_noted_when_it_is_proved(live):
     assert (again.at, again.outcome) == (note.at, LIVE)
 
 
-def test_trying_a_kept_release_again_changes_what_is_told_of_it_and_nothing_of_its_job(live):
-    cli, jobs = live
+def test_repeated_preflight_keeps_the_job_record(live_endpoint):
+    """A second preflight of a release changes its summary and nothing of its job."""
+    cli, jobs = live_endpoint
     key = {"Bucket": cli.settings.bucket, "Key": f"jobs/{jobs[0]}/release.json"}
     before = cli.account.call("s3", "get_object", **key)["Body"].read()
     short = json.loads(before)["digest"][:12]
@@ -311,22 +317,22 @@ def test_trying_a_kept_release_again_changes_what_is_told_of_it_and_nothing_of_i
     assert "No release begins with" in cli("sm.preflight", "--release", "zz", ok=False).err
 
 
-def test_what_is_live_and_unknown_cannot_be_compared(live):
-    cli, jobs = live
-    told = {
+def test_unknown_live_release_cannot_be_compared(live_endpoint):
+    cli, jobs = live_endpoint
+    summary = {
         "Bucket": cli.settings.bucket,
         "Key": f"releases/{json.loads(cli('sm.smoke', '--json').out)['release']}/about.json",
     }
-    kept = cli.account.call("s3", "get_object", **told)["Body"].read()
-    cli.account.call("s3", "delete_object", **told)
+    kept = cli.account.call("s3", "get_object", **summary)["Body"].read()
+    cli.account.call("s3", "delete_object", **summary)
     refused = cli("sm.deploy", "--job", jobs[1], ok=False)
-    cli.account.call("s3", "put_object", **told, Body=kept)
+    cli.account.call("s3", "put_object", **summary, Body=kept)
     assert refused.code == STOPPED
     assert "has no metadata, so the gate cannot compare with it" in refused.err
 
 
-def test_what_aws_refuses_of_an_update_is_refused_here_too(live):
-    cli, _ = live
+def test_update_that_aws_rejects_is_rejected_here(live_endpoint):
+    cli, _ = live_endpoint
     name = plan.find_endpoint(cli.account)["EndpointName"]
     config = plan.find_endpoint(cli.account)["EndpointConfigName"]
     half = {"Type": "CANARY", "CanarySize": {"Type": "CAPACITY_PERCENT", "Value": 90}, "WaitIntervalInSeconds": 0}
@@ -337,8 +343,9 @@ def test_what_aws_refuses_of_an_update_is_refused_here_too(live):
         )
 
 
-def test_another_instance_type_under_scaling_goes_the_long_way_round(live):
-    cli, jobs = live
+def test_new_instance_type_suspends_scaling_meanwhile(live_endpoint):
+    """With scaling on, another instance type needs scaling removed before and restored after."""
+    cli, jobs = live_endpoint
     cli("sm.autoscale")
     other = type(cli)(cli.file.with_name("rollouttype.yaml"))
     other.file.write_text(cli.file.read_text().replace("worse_at_most", "instance_type: ml.c5.xlarge, worse_at_most"))
@@ -355,8 +362,8 @@ def test_another_instance_type_under_scaling_goes_the_long_way_round(live):
     assert plan.facts(cli.account).has_scaling
 
 
-def test_an_endpoint_whose_time_is_over_is_reaped_after_asking(live):
-    cli, _ = live
+def test_expired_endpoint_is_deleted_after_asking(live_endpoint):
+    cli, _ = live_endpoint
     stays = cli("sm.reap")
     assert "stays" in stays.out
     arn = plan.find_endpoint(cli.account)["EndpointArn"]

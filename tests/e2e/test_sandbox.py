@@ -16,7 +16,7 @@ from tests.conftest import Cli, write_settings
 
 
 @pytest.fixture
-def own(tmp_path):
+def own_sandbox(tmp_path):
     """A sandbox of the test's own, not started."""
     cli = Cli(write_settings(tmp_path / "own.yaml", tmp_path / "box", "own"))
     yield cli, tmp_path / "box"
@@ -32,8 +32,8 @@ def get(url, **headers):
         return error.code, error.read().decode()
 
 
-def test_up_down_and_up_again(own):
-    cli, folder = own
+def test_sandbox_starts_stops_and_starts_again(own_sandbox):
+    cli, folder = own_sandbox
     assert "is running" in cli.typed("sandbox.up").out
     assert "was already running" in cli.typed("sandbox.up").out
     running = state.read(folder)
@@ -51,8 +51,8 @@ def test_up_down_and_up_again(own):
     assert "is running" in cli.typed("sandbox.up").out
 
 
-def test_two_ups_at_once_give_one_sandbox(own):
-    cli, folder = own
+def test_two_ups_at_once_start_one_sandbox(own_sandbox):
+    cli, folder = own_sandbox
     with ThreadPoolExecutor(2) as pool:
         both = list(pool.map(lambda _: cli.typed("sandbox.up", "--json"), range(2)))
     found = [json.loads(ran.out) for ran in both]
@@ -61,8 +61,8 @@ def test_two_ups_at_once_give_one_sandbox(own):
     assert len(processes.list_sandbox_processes(folder)) == 1
 
 
-def test_up_after_kill_9_sweeps_what_was_left_and_works(own):
-    cli, folder = own
+def test_up_after_kill_9_ends_orphans_and_works(own_sandbox):
+    cli, folder = own_sandbox
     cli.typed("sandbox.up")
     running = state.read(folder)
     left = subprocess.Popen(
@@ -76,8 +76,8 @@ def test_up_after_kill_9_sweeps_what_was_left_and_works(own):
     cli("doctor")
 
 
-def test_a_stale_or_spoilt_state_file_is_no_sandbox(own):
-    cli, folder = own
+def test_stale_or_corrupt_state_file_means_no_sandbox(own_sandbox):
+    cli, folder = own_sandbox
     folder.mkdir()
     state.write(folder, state.State(os.getpid(), 1.0, 1, 1, "t"))  # our pid, but started at another time
     assert state.read(folder) is None
@@ -93,7 +93,7 @@ def test_settings_for_aws_start_no_sandbox(tmp_path):
     assert "These settings are for AWS, not for a sandbox" in ran.err
 
 
-def test_a_call_without_its_key_is_refused(sandbox):
+def test_call_without_a_valid_key_is_rejected(sandbox):
     url = state.read(sandbox).url
     assert get(url)[0] == 403
     stolen = "AWS4-HMAC-SHA256 Credential=AKIAAAAAAAAAAAAAAAAA/20261122/us-east-1/iam/aws4_request, SignedHeaders=host, Signature=x"
@@ -102,7 +102,7 @@ def test_a_call_without_its_key_is_refused(sandbox):
     assert "it may be from an earlier one. Run: invoke sandbox.up" in body
 
 
-def test_a_web_page_cannot_drive_it(sandbox):
+def test_web_pages_cannot_control_the_sandbox(sandbox):
     running = state.read(sandbox)
     assert get(running.url, Origin="https://evil.example")[0] == 403
     assert get(running.url, Host="evil.example")[0] == 403
@@ -111,7 +111,7 @@ def test_a_web_page_cannot_drive_it(sandbox):
     assert get(running.url + "/_sandbox/health", X_Sandbox_Token=running.token)[0] == 200
 
 
-def test_credentials_are_given_only_on_paths_that_were_given_out(sandbox):
+def test_credentials_exist_on_issued_paths_only(sandbox):
     url = state.read(sandbox).url
     assert get(f"{url}/_credentials/guess")[0] == 404
     assert get(f"{url}/_metadata/guess/latest/meta-data/")[0] == 404
@@ -126,16 +126,16 @@ def test_credentials_are_given_only_on_paths_that_were_given_out(sandbox):
         ("accessanalyzer", "list_analyzers", {}),
     ],
 )
-def test_what_is_not_there_says_so_by_name(stacks, service, call, args):
+def test_unsupported_operation_is_named(make_stack, service, call, args):
     from ops.core.errors import AwsError
 
     with pytest.raises(AwsError, match="NotImplementedInSandbox") as error:
-        stacks("none").account.call(service, call, **args)
+        make_stack("none").account.call(service, call, **args)
     assert "is not part of the sandbox" in str(error.value)
 
 
-def test_a_launch_asked_for_twice_happens_once(stacks):
-    cli = stacks("token")
+def test_launch_with_the_same_token_happens_once(make_stack):
+    cli = make_stack("token")
     ec2, args = (
         cli.account.client("ec2"),
         {"ImageId": "ami-0f0e0d0c0b0a09080", "MinCount": 1, "MaxCount": 1, "ClientToken": "one"},
@@ -146,8 +146,8 @@ def test_a_launch_asked_for_twice_happens_once(stacks):
     assert first == second
 
 
-def test_an_answer_that_was_lost_was_carried_out(stacks, sandbox):
-    account = stacks("lost").account
+def test_call_with_a_lost_response_was_made(make_stack, sandbox):
+    account = make_stack("lost").account
     send_control_request(state.read(sandbox), "POST", "fault", {"operation": "CreateUser", "do": "lost"})
     from ops.core.errors import AwsError
 

@@ -13,8 +13,8 @@ from ops.endpoint import scaling
 AAS = "application-autoscaling"
 
 
-def test_what_cannot_be_registered_is_refused(whole):
-    account, where = whole.account, scaling.identify_resource(whole.settings)
+def test_invalid_scalable_target_is_rejected(demo_stack):
+    account, where = demo_stack.account, scaling.identify_resource(demo_stack.settings)
     nothing = {**where, "ResourceId": "endpoint/none/variant/AllTraffic"}
     for args, words in (
         ({**nothing, "MinCapacity": 1, "MaxCapacity": 2}, "not in service"),
@@ -27,7 +27,7 @@ def test_what_cannot_be_registered_is_refused(whole):
             account.call(AAS, "register_scalable_target", **args)
     policy = {
         "PolicyType": "TargetTrackingScaling",
-        "TargetTrackingScalingPolicyConfiguration": scaling.build_policy_config(whole.settings),
+        "TargetTrackingScalingPolicyConfiguration": scaling.build_policy_config(demo_stack.settings),
     }
     action = {"ScheduledActionName": "x", "Schedule": "rate(1 day)"}
     for call, args in (
@@ -70,9 +70,9 @@ class Load:
 
 
 @pytest.fixture
-def load(whole, digits):
+def load(demo_stack, digits):
     body = next((digits / "test" / "1").iterdir()).read_bytes()
-    with Load(whole.account, whole.settings.endpoint_name, body) as load:
+    with Load(demo_stack.account, demo_stack.settings.endpoint_name, body) as load:
         yield load
     assert load.failed == []
 
@@ -104,31 +104,32 @@ def activities(cli, **more):
 
 
 @pytest.mark.timeout(300)
-def test_load_adds_an_instance_and_a_quiet_quarter_of_an_hour_takes_it_away(whole, drill, load):
-    whole("sm.autoscale")
+def test_load_scales_out_and_quiet_scales_in(demo_stack, inject_fault, load):
+    """Load adds an instance; a quarter of an hour without load removes it."""
+    demo_stack("sm.autoscale")
     load.each = 1  # other tests on this stack may have left two
-    drill("clock", speed=60)
-    until(lambda: capacity(whole) == (1, 1), 120)
-    drill("clock", speed=8)  # a minute is eight seconds, so that a boot of three can be seen on a busy machine
+    inject_fault("clock", speed=60)
+    until(lambda: capacity(demo_stack) == (1, 1), 120)
+    inject_fault("clock", speed=8)  # a minute is eight seconds, so that a boot of three can be seen on a busy machine
     load.each = 15
-    until(lambda: capacity(whole)[1] == 2, 120)
-    assert capacity(whole) == (1, 2)
-    assert "1 of 2 are starting" in whole("sm.autoscale", "--explain", ok=False).out
-    drill("clock", speed=20)
-    until(lambda: capacity(whole) == (2, 2))
-    until(lambda: "NotScaledReasons" in activities(whole, IncludeNotScaledActivities=True)[0])
-    explained = whole("sm.autoscale", "--explain", ok=False)
+    until(lambda: capacity(demo_stack)[1] == 2, 120)
+    assert capacity(demo_stack) == (1, 2)
+    assert "1 of 2 are starting" in demo_stack("sm.autoscale", "--explain", ok=False).out
+    inject_fault("clock", speed=20)
+    until(lambda: capacity(demo_stack) == (2, 2))
+    until(lambda: "NotScaledReasons" in activities(demo_stack, IncludeNotScaledActivities=True)[0])
+    explained = demo_stack("sm.autoscale", "--explain", ok=False)
     assert explained.code == 7
     assert "! It has its maximum of 2 instances, and is above its target." in explained.out
     assert "not scaled: it has its maximum of instances" in explained.out
-    done = activities(whole)[0]
+    done = activities(demo_stack)[0]
     assert done["Description"] == "Setting desired instance count to 2."
     assert done["StatusCode"] == "Successful"
     load.each = 1  # still some in each minute: without, there is no point
-    until(lambda: capacity(whole) == (1, 1), 120)
-    assert "AlarmLow" in activities(whole)[0]["Cause"]
-    assert activities(whole)[0]["Description"] == "Setting desired instance count to 1."
-    sums = points(whole, 600)
+    until(lambda: capacity(demo_stack) == (1, 1), 120)
+    assert "AlarmLow" in activities(demo_stack)[0]["Cause"]
+    assert activities(demo_stack)[0]["Description"] == "Setting desired instance count to 1."
+    sums = points(demo_stack, 600)
     assert [point["Sum"] > 0 for point in sums[-3:]] == [True] * 3
     assert {(b["Timestamp"] - a["Timestamp"]).seconds for a, b in itertools.pairwise(sums)} == {60}
 
@@ -147,16 +148,17 @@ def points(cli, seconds):
 
 
 @pytest.mark.timeout(300)
-def test_registering_and_the_schedule_move_the_capacity_at_once(whole, drill):
-    account, where = whole.account, scaling.identify_resource(whole.settings)
-    whole("sm.autoscale")
-    drill("clock", speed=60)
-    until(lambda: capacity(whole) == (1, 1))
-    assert "start 1 more at once" in whole("sm.autoscale", "--min-instances", "2").err
-    assert capacity(whole)[1] == 2
-    until(lambda: capacity(whole) == (2, 2))
+def test_registration_and_schedule_change_capacity_at_once(demo_stack, inject_fault):
+    account, where = demo_stack.account, scaling.identify_resource(demo_stack.settings)
+    demo_stack("sm.autoscale")
+    inject_fault("clock", speed=60)
+    until(lambda: capacity(demo_stack) == (1, 1))
+    assert "start 1 more at once" in demo_stack("sm.autoscale", "--min-instances", "2").err
+    assert capacity(demo_stack)[1] == 2
+    until(lambda: capacity(demo_stack) == (2, 2))
     assert (
-        "Its bounds are 2 to 2 instances, the settings say 1 to 2" in whole("sm.autoscale", "--explain", ok=False).out
+        "Its bounds are 2 to 2 instances, the settings say 1 to 2"
+        in demo_stack("sm.autoscale", "--explain", ok=False).out
     )
     # what is not given stays; suspended, the schedule does nothing
     suspended = {"ScheduledScalingSuspended": True}
@@ -180,33 +182,33 @@ def test_registering_and_the_schedule_move_the_capacity_at_once(whole, drill):
         ScalableTargetAction=action,
     )
     time.sleep(2)  # two minutes
-    assert capacity(whole) == (2, 2)
+    assert capacity(demo_stack) == (2, 2)
     account.call(AAS, "register_scalable_target", **where, SuspendedState=scaling.RESUMED)
-    until(lambda: capacity(whole) == (1, 1))
-    assert activities(whole)[0]["Cause"] == "scheduled action name x was triggered"
+    until(lambda: capacity(demo_stack) == (1, 1))
+    assert activities(demo_stack)[0]["Cause"] == "scheduled action name x was triggered"
     account.call(AAS, "delete_scheduled_action", **where, ScheduledActionName="x")
-    drill("clock", speed=1)
-    assert "scale between 1 and 2 instances" in whole("sm.autoscale").err
+    inject_fault("clock", speed=1)
+    assert "scale between 1 and 2 instances" in demo_stack("sm.autoscale").err
 
 
 @pytest.mark.timeout(300)
-def test_by_concurrency_half_a_minute_is_enough(whole, drill, load):
-    whole("sm.autoscale")
-    drill("clock", speed=20)
-    until(lambda: capacity(whole)[0] == capacity(whole)[1])
-    whole("sm.autoscale", "--max-instances", "1")
-    until(lambda: capacity(whole) == (1, 1))
-    fast = type(whole)(whole.file.with_name("wholefast.yaml"))
+def test_concurrency_metric_scales_within_half_a_minute(demo_stack, inject_fault, load):
+    demo_stack("sm.autoscale")
+    inject_fault("clock", speed=20)
+    until(lambda: capacity(demo_stack)[0] == capacity(demo_stack)[1])
+    demo_stack("sm.autoscale", "--max-instances", "1")
+    until(lambda: capacity(demo_stack) == (1, 1))
+    fast = type(demo_stack)(demo_stack.file.with_name("wholefast.yaml"))
     more = "endpoint: {scaling_metric: concurrency, concurrency_per_instance: 0.2}\n"
-    fast.file.write_text(whole.file.read_text() + more)
+    fast.file.write_text(demo_stack.file.read_text() + more)
     fast("sm.autoscale")
-    drill("slow", endpoint=whole.settings.endpoint_name, seconds=0.4)
+    inject_fault("slow", endpoint=demo_stack.settings.endpoint_name, seconds=0.4)
     load.each = 2  # one is nearly always under way, and few come in a minute of the sandbox's: by invocations nothing would happen
-    until(lambda: capacity(whole)[1] == 2, 20)
-    assert "triggered policy kennel-whole-concurrency" in activities(whole)[0]["Cause"]
+    until(lambda: capacity(demo_stack)[1] == 2, 20)
+    assert "triggered policy kennel-whole-concurrency" in activities(demo_stack)[0]["Cause"]
     load.each = 0
-    drill("slow", endpoint=whole.settings.endpoint_name, seconds=0)
-    until(lambda: capacity(whole) == (2, 2))
-    whole("sm.autoscale", "--max-instances", "1")
-    until(lambda: capacity(whole) == (1, 1))
-    whole("sm.autoscale")
+    inject_fault("slow", endpoint=demo_stack.settings.endpoint_name, seconds=0)
+    until(lambda: capacity(demo_stack) == (2, 2))
+    demo_stack("sm.autoscale", "--max-instances", "1")
+    until(lambda: capacity(demo_stack) == (1, 1))
+    demo_stack("sm.autoscale")

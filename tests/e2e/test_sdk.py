@@ -92,7 +92,7 @@ except OpsError as error:
 
 
 @pytest.fixture
-def both_roads(tmp_path):
+def send_both_ways(tmp_path):
     """Sends one request on both roads: {name, ours, sdk: bodies sent, calls: what the SDK asked of AWS, or of others}."""
     (tmp_path / "config").write_text("[profile sandbox]\naws_access_key_id = a\naws_secret_access_key = b\n")
     (tmp_path / "kennel.yaml").write_text(f"aws: {{config_file: {tmp_path}/config}}\n")
@@ -114,8 +114,9 @@ def both_roads(tmp_path):
 
 @needs_sdk
 @pytest.mark.parametrize("ours", [REQUEST, SPOT], ids=["on demand", "spot"])
-def test_both_roads_send_the_same_request_but_for_the_listed_fields(both_roads, ours):
-    sent = both_roads(ours)
+def test_boto3_and_sdk_send_the_same_request(send_both_ways, ours):
+    """Both ways send the same request, but for the listed fields."""
+    sent = send_both_ways(ours)
     assert sent["name"] == ours["TrainingJobName"]
     assert sent["ours"] == ours
     (through_sdk,) = sent["sdk"]
@@ -123,18 +124,19 @@ def test_both_roads_send_the_same_request_but_for_the_listed_fields(both_roads, 
 
 
 @needs_sdk
-def test_the_sdk_asks_aws_for_nothing_else(both_roads):
+def test_sdk_makes_no_other_call(send_both_ways):
     """No look at the role, no bucket made, nothing uploaded, no telemetry: one job made, and read once."""
-    assert both_roads(REQUEST)["calls"] == ["sagemaker.CreateTrainingJob", "sagemaker.DescribeTrainingJob"]
+    assert send_both_ways(REQUEST)["calls"] == ["sagemaker.CreateTrainingJob", "sagemaker.DescribeTrainingJob"]
 
 
 @needs_sdk
-def test_what_the_sdk_has_no_place_for_is_refused_before_anything_is_started(both_roads):
-    sent = both_roads({**REQUEST, "RetryStrategy": {"MaximumRetryAttempts": 3}})
+def test_request_the_sdk_would_alter_is_rejected(send_both_ways):
+    """What the SDK would drop or alter is rejected before anything is started."""
+    sent = send_both_ways({**REQUEST, "RetryStrategy": {"MaximumRetryAttempts": 3}})
     assert "drop or alter RetryStrategy. Nothing was started" in sent["error"]
 
 
-def test_differences_name_what_is_lost_added_and_other():
+def test_comparison_names_lost_added_and_changed_fields():
     ours = {"a": 1, "b": [{"c": 2}, {"c": 3}], "d": {"e": 4}, "g": [1]}
     sent = {"a": 1, "b": [{"c": 2}, {"c": 9}], "d": {"f": 5}, "g": [1, 2]}
     assert sdk.compare_requests(ours, sent) == {
@@ -145,7 +147,7 @@ def test_differences_name_what_is_lost_added_and_other():
     }
 
 
-def test_without_the_extra_the_sentence_has_the_command(monkeypatch):
+def test_missing_sdk_extra_names_the_command(monkeypatch):
     monkeypatch.setitem(sys.modules, "sagemaker.train.model_trainer", None)
     with pytest.raises(Exception, match=r"pip install -e '\.\[sdk\]'"):
         sdk.build_trainer_class(REQUEST)

@@ -29,9 +29,9 @@ from tests.unit.test_serving import picture
 
 
 @pytest.fixture(scope="module")
-def release(whole):
+def release(demo_stack):
     """The release that the demo deployed last."""
-    account = whole.account
+    account = demo_stack.account
     jobs = [p for p in trained_model.MODELS.iterdir() if p.name.startswith("kennel-whole-sm2-")]
     found = build.find_job_release(account, jobs[0].name.rsplit("-", 1)[0])
     return build.fetch_release(account, found).folder
@@ -74,7 +74,7 @@ def ask(port, body, kind="image/png"):
         return error.code, json.loads(error.read())
 
 
-def test_golden_pictures_sent_as_bytes_give_golden_answers(release, tmp_path):
+def test_golden_pictures_give_golden_answers(release, tmp_path):
     with serving(opt(release, tmp_path)) as (port, _), np.load(release / "golden.npz") as golden:
         start = 0
         for end, scores in zip(golden["ends"].tolist(), golden["scores"], strict=True):
@@ -91,11 +91,11 @@ def test_golden_pictures_sent_as_bytes_give_golden_answers(release, tmp_path):
     ("mode", "form"),
     [("L", "PNG"), ("RGBA", "PNG"), ("I;16", "PNG"), ("P", "PNG"), ("CMYK", "JPEG"), ("L", "JPEG"), ("RGB", "JPEG")],
 )
-def test_pictures_of_every_mode_are_taken(release, mode, form):
+def test_pictures_of_every_mode_are_classified(release, mode, form):
     assert len(engine.Engine(release).classify(picture(mode, form)).scores) == 10
 
 
-def test_what_is_no_picture_is_the_callers_fault(release, tmp_path):
+def test_invalid_pictures_are_client_errors(release, tmp_path):
     with serving(opt(release, tmp_path)) as (port, _):
         whole = picture(size=(200, 200))
         for body in (
@@ -112,7 +112,8 @@ def test_what_is_no_picture_is_the_callers_fault(release, tmp_path):
         assert ask(port, picture())[0] == 200
 
 
-def test_a_picture_of_too_many_pixels_is_refused_before_it_is_decoded(release):
+def test_oversized_picture_is_rejected_before_decoding(release):
+    """A picture of too many pixels is rejected before it is decoded."""
     with pytest.raises(PictureError, match="the limit is 25000000"):
         engine.Engine(release).classify(picture("1", size=(6000, 5000)))
 
@@ -127,9 +128,9 @@ def test_a_picture_of_too_many_pixels_is_refused_before_it_is_decoded(release):
         (lambda m: resigned(m, "golden.npz", other_golden(m)), "does not reproduce its golden answers"),
         (lambda m: resigned(m, "golden.npz", b"rubbish"), "golden.npz cannot be read"),
     ],
-    ids=["no model", "spoilt model", "no release", "no network", "wrong answers", "no golden answers"],
+    ids=["no model", "corrupt model", "no release", "no network", "wrong answers", "no golden answers"],
 )
-def test_a_bad_release_never_answers_a_ping(release, tmp_path, spoil, words):
+def test_bad_release_never_answers_a_ping(release, tmp_path, spoil, words):
     root = opt(release, tmp_path)
     spoil(root / "model")
     with pytest.raises(Exception, match=words), serving(root):
@@ -152,7 +153,7 @@ def other_golden(folder):
     return packed.getvalue()
 
 
-def test_sigterm_lets_running_requests_end(release, tmp_path):
+def test_sigterm_lets_running_requests_finish(release, tmp_path):
     with serving(opt(release, tmp_path)) as (port, server):
         answers = []
         big = picture(size=(4500, 4500), form="JPEG")
@@ -180,7 +181,8 @@ def metric(port, name):
     return {line.split()[0]: float(line.split()[1]) for line in lines if line.startswith(name)}
 
 
-def test_a_full_line_is_refused_at_once_and_the_others_are_answered(release, tmp_path):
+def test_full_queue_gives_503_and_serves_the_others(release, tmp_path):
+    """A request to a full queue gets 503 at once, and the others are answered."""
     with serving(opt(release, tmp_path)) as (port, _):
         limit = int(metric(port, "serving_requests_limit")["serving_requests_limit"])
         assert limit == engine.count_vcpus() * 9
@@ -195,7 +197,8 @@ def test_a_full_line_is_refused_at_once_and_the_others_are_answered(release, tmp
         assert ask(port, picture())[0] == 200  # when the line is empty again
 
 
-def test_the_log_has_a_line_a_request_at_debug_and_never_what_was_sent(release, tmp_path):
+def test_debug_log_has_a_line_per_request_and_no_content(release, tmp_path):
+    """The log has a line per request at debug level, and never what was sent."""
     root = opt(release, tmp_path)
     with serving(root, LOG_LEVEL="debug") as (port, _):
         assert ask(port, picture())[0] == 200
@@ -211,7 +214,7 @@ def test_the_log_has_a_line_a_request_at_debug_and_never_what_was_sent(release, 
         assert len((root / "log").read_text().splitlines()) == 1  # that it serves
 
 
-def test_metrics_tell_the_release_and_its_precision(release, tmp_path):
+def test_metrics_name_the_release_and_its_precision(release, tmp_path):
     with serving(opt(release, tmp_path)) as (port, _):
         assert ask(port, picture())[0] == 200
         found = metric(port, "serving_")
@@ -220,7 +223,7 @@ def test_metrics_tell_the_release_and_its_precision(release, tmp_path):
         assert metric(port, "process_resident_memory_bytes")["process_resident_memory_bytes"] > 1e7
 
 
-def test_a_jpeg_of_thousands_of_scans_is_refused_at_once(release):
+def test_jpeg_with_thousands_of_scans_is_rejected_at_once(release):
     """A few bytes a scan, each a pass over 25 megapixels: minutes of work in a body that is allowed."""
     progressive = picture(form="JPEG", size=(5000, 5000), progressive=True)
     start = progressive.index(b"\xff\xda")
@@ -231,7 +234,7 @@ def test_a_jpeg_of_thousands_of_scans_is_refused_at_once(release):
     assert time.monotonic() - began < 5
 
 
-def test_a_failure_of_the_server_is_a_500_that_is_counted(release):
+def test_server_failure_is_a_counted_500(release):
     loaded = engine.Engine(release)
     loaded.classify = lambda body: 1 // 0
     serving = server.Server(loaded)

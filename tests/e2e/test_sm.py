@@ -10,21 +10,21 @@ from ops.endpoint import plan
 from ops.jobs import follow, spec, training_jobs
 
 
-def test_a_stack_whose_name_begins_with_ours_is_left_alone(whole, stacks):
+def test_stack_with_our_name_as_prefix_is_left_alone(demo_stack, make_stack):
     """Every list call takes a part of a name; `whole` has models, configs and alarms, `wh` has none."""
-    short = stacks("wh")
+    short = make_stack("wh")
     seen = plan.facts(short.account)
     assert (seen.configs, seen.models, seen.alarms, seen.endpoint) == ((), (), {}, None)
-    assert len(plan.facts(whole.account).models) == 2
+    assert len(plan.facts(demo_stack.account).models) == 2
 
 
-def test_a_model_whose_image_was_not_built_is_refused(whole):
+def test_model_with_an_unbuilt_image_is_rejected(demo_stack):
     from ops.core.errors import AwsError
 
-    settings = whole.settings
+    settings = demo_stack.settings
     container = {"Image": f"{settings.registry}/kennel-serving:nope", "ModelDataUrl": "s3://b/k"}
     with pytest.raises(AwsError, match="not found"):
-        whole.account.call(
+        demo_stack.account.call(
             "sagemaker",
             "create_model",
             ModelName="x",
@@ -33,9 +33,10 @@ def test_a_model_whose_image_was_not_built_is_refused(whole):
         )
 
 
-def test_a_training_job_that_fails_says_why_and_the_next_attempt_has_another_name(whole):
-    cli = type(whole)(whole.file.with_name("wholebroken.yaml"))
-    cli.file.write_text(whole.file.read_text() + "train: {arch: resnet_nonsense}\n")
+def test_failed_job_reports_why_and_the_next_gets_a_new_name(demo_stack):
+    """A failed training job reports why, and the next attempt has another name."""
+    cli = type(demo_stack)(demo_stack.file.with_name("wholebroken.yaml"))
+    cli.file.write_text(demo_stack.file.read_text() + "train: {arch: resnet_nonsense}\n")
     for attempt in ("", "-2"):
         failed = cli("sm.train", ok=False)
         assert failed.code == 1
@@ -45,11 +46,11 @@ def test_a_training_job_that_fails_says_why_and_the_next_attempt_has_another_nam
         )
 
 
-def test_a_job_can_be_stopped_and_a_name_is_used_once(whole):
+def test_job_can_be_stopped_and_its_name_is_used_once(demo_stack):
     from ops.core.errors import AwsError
     from ops.datasets import manifest
 
-    account, settings = whole.account, whole.settings
+    account, settings = demo_stack.account, demo_stack.settings
     job = spec.build_spec(settings, manifest.read_current(account), "sm")
     have = training_jobs.facts(account, job)
     described = have.described
@@ -68,9 +69,9 @@ def test_a_job_can_be_stopped_and_a_name_is_used_once(whole):
         account.call("sagemaker", "stop_training_job", TrainingJobName="stopme")
 
 
-def test_status_tells_price_and_release(whole):
+def test_status_shows_price_and_release(demo_stack):
     found = json.loads(
-        whole("sm.status", "--json", "--minutes", "1", ok=False).out
+        demo_stack("sm.status", "--json", "--minutes", "1", ok=False).out
     )  # other tests scale it and break it
     assert (found["status"], found["instance_type"]) == ("InService", "ml.m5.large")
     assert found["dollars_per_hour"] == pytest.approx(0.115 * found["instances"])
@@ -78,8 +79,8 @@ def test_status_tells_price_and_release(whole):
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\dZ", found["expires"])
 
 
-def test_a_picture_can_be_sent(whole, digits):
+def test_invoke_classifies_a_picture(demo_stack, digits):
     path = next((digits / "test" / "7").iterdir())
-    answer = json.loads(whole("sm.invoke", str(path), "--json").out)
+    answer = json.loads(demo_stack("sm.invoke", str(path), "--json").out)
     assert sorted(answer) == ["best", "classes", "probabilities", "release", "scores"]
-    assert "The file nowhere.png does not exist" in whole("sm.invoke", "nowhere.png", ok=False).err
+    assert "The file nowhere.png does not exist" in demo_stack("sm.invoke", "nowhere.png", ok=False).err

@@ -27,7 +27,7 @@ def words(data: Path, out: Path, *more: str) -> list[str]:
     return [str(TRAINING / "train.py"), *folders, *QUICK, *more]
 
 
-def train_anew(data: Path, out: Path, *more: str, env=None, prefix=()) -> subprocess.CompletedProcess:
+def train_in_own_process(data: Path, out: Path, *more: str, env=None, prefix=()) -> subprocess.CompletedProcess:
     """Train in an interpreter of its own."""
     argv = [sys.executable, *prefix, *words(data, out, *more)]
     return subprocess.run(argv, capture_output=True, text=True, timeout=120, env=os.environ | (env or {}))
@@ -53,8 +53,9 @@ def trained(train, tmp_path_factory):
     return shards, folder / "model"
 
 
-def test_the_same_seed_gives_the_same_bits_from_shards_and_from_a_folder(train, pictures, shards, tmp_path):
-    for data, out, program in ((shards, "a", train_anew), (shards, "b", train), (pictures, "c", train)):
+def test_same_seed_gives_equal_weights_from_any_source(train, pictures, shards, tmp_path):
+    """The same seed gives the same bits, from shards and from a folder."""
+    for data, out, program in ((shards, "a", train_in_own_process), (shards, "b", train), (pictures, "c", train)):
         done = program(data, tmp_path / out)
         assert done.returncode == 0, done.stderr
     weights = [(tmp_path / out / "model.safetensors").read_bytes() for out in "abc"]
@@ -71,7 +72,7 @@ def test_the_same_seed_gives_the_same_bits_from_shards_and_from_a_folder(train, 
     ]
 
 
-def test_another_seed_gives_other_bits(train, trained, tmp_path):
+def test_another_seed_gives_other_weights(train, trained, tmp_path):
     shards, model = trained
     assert train(shards, tmp_path / "1", "--seed", "1").returncode == 0
     assert (model / "model.safetensors").read_bytes() != (tmp_path / "1" / "model.safetensors").read_bytes()
@@ -79,7 +80,7 @@ def test_another_seed_gives_other_bits(train, trained, tmp_path):
 
 def test_two_processes_share_the_work_and_one_writes(shards, tmp_path):
     prefix = ("-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2")
-    done = train_anew(shards, tmp_path / "out", prefix=prefix, env=ALONE)
+    done = train_in_own_process(shards, tmp_path / "out", prefix=prefix, env=ALONE)
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("test accuracy") == 1
     assert "2 processes of 1 threads on cpu" in done.stdout
@@ -87,7 +88,7 @@ def test_two_processes_share_the_work_and_one_writes(shards, tmp_path):
     assert (card["processes"], card["metrics"]["test"]["pictures"]) == (2, 6)
 
 
-def test_a_class_with_one_picture_is_trained_on(train, pictures, tmp_path):
+def test_class_with_one_picture_is_trained(train, pictures, tmp_path):
     for split in dataset.SPLITS:
         for path in sorted((pictures / split / "dog").iterdir())[1:]:
             path.unlink()
@@ -96,7 +97,7 @@ def test_a_class_with_one_picture_is_trained_on(train, pictures, tmp_path):
     assert set(json.loads(lines[-1])["test"]["recall"]) == {"cat", "dog"}
 
 
-def test_out_of_memory_says_so_and_what_to_do(pictures, tmp_path):
+def test_out_of_memory_is_reported_with_the_fix(pictures, tmp_path):
     """A limit on the address space, set once torch is loaded, stands in for a small machine."""
     (tmp_path / "opt" / "output").mkdir(parents=True)
     code = (
@@ -122,8 +123,8 @@ def test_out_of_memory_says_so_and_what_to_do(pictures, tmp_path):
     assert (tmp_path / "opt" / "output" / "failure").read_text().startswith("out of memory: lower train.batch")
 
 
-def test_hosts_that_would_each_train_alone_are_refused(train, pictures, tmp_path):
-    """F1 once more: two hosts, and nobody made them a group."""
+def test_ungrouped_hosts_are_rejected(train, pictures, tmp_path):
+    """F1 once more: two hosts that do not form a group."""
     opt = tmp_path / "opt"
     for name in ("input/config", "output"):
         (opt / name).mkdir(parents=True)
@@ -135,7 +136,8 @@ def test_hosts_that_would_each_train_alone_are_refused(train, pictures, tmp_path
     assert "each host would train alone" in (opt / "output" / "failure").read_text()
 
 
-def test_a_run_that_diverges_says_so_and_keeps_the_checkpoint_of_before(train, pictures, tmp_path):
+def test_diverging_run_fails_with_advice(train, pictures, tmp_path):
+    """A run that diverges fails with advice and keeps its last good checkpoint."""
     (tmp_path / "opt" / "output").mkdir(parents=True)
     env = {"OPT_ML": str(tmp_path / "opt")}
     done = train(pictures, tmp_path / "out", "--lr", "1e30", "--epochs", "3", env=env)
@@ -143,7 +145,8 @@ def test_a_run_that_diverges_says_so_and_keeps_the_checkpoint_of_before(train, p
     assert "lower train.lr" in (tmp_path / "opt" / "output" / "failure").read_text()
 
 
-def test_a_split_smaller_than_the_number_of_processes_is_shared_all_the_same(forks, pictures, tmp_path):
+def test_split_smaller_than_the_processes_is_shared(forks, pictures, tmp_path):
+    """A split with fewer pictures than processes is shared all the same."""
     for path in sorted((pictures / "valid").rglob("*.png")):
         if path.name != "0.png":
             path.unlink()
@@ -154,7 +157,7 @@ def test_a_split_smaller_than_the_number_of_processes_is_shared_all_the_same(for
     assert json.loads((tmp_path / "out" / "model.json").read_text())["metrics"]["valid"]["pictures"] == 2
 
 
-def test_an_unknown_flag_is_a_reason_too(train, pictures, tmp_path):
+def test_unknown_flag_is_reported_as_the_failure(train, pictures, tmp_path):
     (tmp_path / "opt" / "output").mkdir(parents=True)
     done = train(pictures, tmp_path / "out", "--learning_rate", "1", env={"OPT_ML": str(tmp_path / "opt")})
     assert done.returncode == 1
@@ -162,7 +165,7 @@ def test_an_unknown_flag_is_a_reason_too(train, pictures, tmp_path):
 
 
 @pytest.mark.parametrize("moment", ["0.5", "at the first line"])
-def test_sigterm_is_a_stop_at_any_moment(pictures, tmp_path, moment):
+def test_sigterm_stops_training_at_any_moment(pictures, tmp_path, moment):
     """Before torch is loaded, and while features are computed: no failure, and the code that says stopped."""
     opt = tmp_path / "opt"
     for name in ("input/config", "output", "model"):
@@ -186,7 +189,7 @@ def test_sigterm_is_a_stop_at_any_moment(pictures, tmp_path, moment):
     assert not (opt / "output" / "failure").exists()
 
 
-def test_a_failure_is_told_where_sagemaker_looks_for_it(train, tmp_path):
+def test_failure_is_written_where_sagemaker_reads_it(train, tmp_path):
     (tmp_path / "opt" / "output").mkdir(parents=True)
     done = train(tmp_path / "nothing", tmp_path / "out", env={"OPT_ML": str(tmp_path / "opt")})
     assert done.returncode == 1
@@ -199,7 +202,7 @@ NEEDED = (
 )  # fmt: skip
 
 
-def test_train_needs_nothing_but_what_it_says(shards, tmp_path):
+def test_train_needs_its_listed_requirements_only(shards, tmp_path):
     """Only torch, torchvision, numpy and Pillow, with what they need, and training/requirements.txt are there."""
     site = Path(torch.__file__).parent.parent
     (tmp_path / "site").mkdir()
@@ -207,7 +210,7 @@ def test_train_needs_nothing_but_what_it_says(shards, tmp_path):
         if path.name.lower().split(".")[0].split("-")[0] in NEEDED:
             (tmp_path / "site" / path.name).symlink_to(path)
     alone = {"PYTHONPATH": str(tmp_path / "site")}
-    done = train_anew(shards, tmp_path / "out", prefix=("-S",), env=alone)
+    done = train_in_own_process(shards, tmp_path / "out", prefix=("-S",), env=alone)
     assert done.returncode == 0, done.stderr
     hidden = subprocess.run(
         [sys.executable, "-S", "-c", "import boto3"], capture_output=True, text=True, env=os.environ | alone
@@ -221,7 +224,8 @@ def test_missing_operators_are_declared_only_when_missing():
     assert done.stdout.split("\n")[:2] == ["[]", "True"], done.stderr
 
 
-def test_the_same_model_packaged_twice_is_the_same_release_and_names_no_path(forks, trained, tmp_path):
+def test_repackaged_model_is_the_same_release(forks, trained, tmp_path):
+    """The same model packaged twice is the same release, and names no local path."""
     _, model = trained
     digests = []
     for out in ("one", "two"):
@@ -234,7 +238,7 @@ def test_the_same_model_packaged_twice_is_the_same_release_and_names_no_path(for
     assert b"site-packages" not in onnx
 
 
-def test_golden_answers_are_pictures_as_bytes_with_scores(trained):
+def test_golden_file_holds_picture_bytes_and_scores(trained):
     _, model = trained
     with np.load(model / "golden.npz") as golden:
         assert golden["scores"].shape == (8, 2)

@@ -74,13 +74,13 @@ LOSS = "import sys\nx = sys.argv[sys.argv.index('--size') + 1]\nprint(f'loss=9')
 
 
 @pytest.fixture(scope="module")
-def tuner(stacks):
-    cli = stacks("tuner")
+def tuner(make_stack):
+    cli = make_stack("tuner")
     cli("iam.apply", "data.up")
     return Tuner(cli)
 
 
-def test_a_grid_of_trials_runs_and_the_best_is_told_by_its_log(tuner):
+def test_grid_search_finds_the_best_trial_by_its_log(tuner):
     request = tuner.request("grid", LOSS, parallel=2, strategy="Grid")
     del request["HyperParameterTuningJobConfig"]["ResourceLimits"]["MaxNumberOfTrainingJobs"]
     tuner.account.call("sagemaker", "create_hyper_parameter_tuning_job", **request)
@@ -103,7 +103,8 @@ def test_a_grid_of_trials_runs_and_the_best_is_told_by_its_log(tuner):
     assert [metric["Value"] for metric in job["FinalMetricDataList"]] == [pytest.approx(0.1)]
 
 
-def test_no_more_trials_run_at_once_than_may_and_all_pages_are_listed(tuner):
+def test_parallel_trials_are_limited_and_pages_followed(tuner):
+    """No more trials run at once than allowed, and all pages of them are listed."""
     name = tuner.create("parallel", "import time\ntime.sleep(0.5)\n" + LOSS, count=12, parallel=3)
     most = 0
     while (found := tuner.describe(name))["HyperParameterTuningJobStatus"] == "InProgress":
@@ -138,7 +139,7 @@ def test_no_more_trials_run_at_once_than_may_and_all_pages_are_listed(tuner):
         ("nometric", "print('nothing of interest')", "No objective metrics found after running 2 training jobs."),
     ],
 )
-def test_a_search_without_any_result_fails(tuner, name, program, words):
+def test_search_without_any_result_fails(tuner, name, program, words):
     failed = tuner.ended(tuner.create(name, program))
     assert failed["HyperParameterTuningJobStatus"] == "Failed"
     assert failed["FailureReason"].startswith(words)
@@ -148,7 +149,7 @@ def test_a_search_without_any_result_fails(tuner, name, program, words):
         tuning.find_best_hyperparameters(tuner.account, name)
 
 
-def test_one_trial_that_fails_does_not_fail_the_search(tuner):
+def test_one_failed_trial_does_not_fail_the_search(tuner):
     once = "import os\nif '-001-' in os.environ['TRAINING_JOB_NAME']: raise SystemExit(1)\n" + LOSS
     done = tuner.ended(tuner.create("onefails", once))
     assert done["HyperParameterTuningJobStatus"] == "Completed"
@@ -156,7 +157,7 @@ def test_one_trial_that_fails_does_not_fail_the_search(tuner):
     assert "-002-" in done["BestTrainingJob"]["TrainingJobName"]
 
 
-def test_stopping_stops_the_trials(tuner):
+def test_stopping_the_search_stops_its_trials(tuner):
     name = tuner.create(
         "stopped", "import time\nprint('loss=0.5', flush=True)\nwhile True: time.sleep(0.1)", parallel=2
     )
@@ -173,7 +174,7 @@ def test_stopping_stops_the_trials(tuner):
         tuner.account.call("sagemaker", "stop_hyper_parameter_tuning_job", HyperParameterTuningJobName=name)
 
 
-def test_what_the_sandbox_would_have_to_pretend_is_refused(tuner):
+def test_unsupported_tuning_options_are_rejected(tuner):
     def refused(words, **more):
         with pytest.raises(AwsError, match=words) as error:
             request = tuner.request(more.pop("name", "refused"), LOSS, **more)
@@ -195,13 +196,13 @@ def test_what_the_sandbox_would_have_to_pretend_is_refused(tuner):
     with pytest.raises(AwsError, match="ResourceInUse"):
         tuner.create("twice", LOSS)
     with pytest.raises(AwsError, match="ResourceNotFound"):
-        tuner.trials("nobody")
-    with pytest.raises(OpsError, match=r"There is no tuning job nobody. Run one: invoke sm.tune"):
-        tuning.find_best_hyperparameters(tuner.account, "nobody")
+        tuner.trials("absent")
+    with pytest.raises(OpsError, match=r"There is no tuning job absent. Run one: invoke sm.tune"):
+        tuning.find_best_hyperparameters(tuner.account, "absent")
 
 
 @pytest.fixture(scope="module")
-def tuned(stacks, tmp_path_factory):
+def tuning_stack(make_stack, tmp_path_factory):
     """A stack with a few pictures and a network."""
     from PIL import Image
 
@@ -213,48 +214,49 @@ def tuned(stacks, tmp_path_factory):
                 Image.new("RGB", (16, 16), (colour, number * 20, len(split))).save(
                     folder / split / label / f"{number}.png"
                 )
-    cli = stacks("tuned", "train: {epochs: 1, pixels: 16}\ntune: {batches: [4, 8]}\n")
+    cli = make_stack("tuned", "train: {epochs: 1, pixels: 16}\ntune: {batches: [4, 8]}\n")
     cli("iam.apply", "data.up", "net.up", "data.push", "--dir", str(folder))
     return cli
 
 
-def test_tuning_trains_real_trials_and_a_second_run_only_shows_them(tuned):
-    dry = tuned("--dry", "sm.tune")
+def test_second_tune_shows_the_finished_search(tuning_stack):
+    """Tuning trains real trials; a second run only shows them."""
+    dry = tuning_stack("--dry", "sm.tune")
     assert "~ sagemaker.create_hyper_parameter_tuning_job: run 2 trials, 1 at a time, on 1 x ml.m5.xlarge" in dry.err
     assert "nothing was touched" in dry.err
-    first = tuned("sm.tune")
+    first = tuning_stack("sm.tune")
     (name,) = set(re.findall(r"kennel-tuned-tune-[0-9a-f]{8}(?=\n)", first.out))
     assert re.search(rf"{name}-001-[0-9a-f]{{8}}: lr [0-9.e-]+, batch [48]: Completed, valid loss \d+\.\d+", first.err)
     assert f"Next: invoke sm.train --from-tuning {name}" in first.out
-    again = json.loads(tuned("sm.tune", "--json").out)
+    again = json.loads(tuning_stack("sm.tune", "--json").out)
     assert (again["job"], again["status"], len(again["trials"])) == (name, "Completed", 2)
     assert again["best"] == min(again["trials"], key=lambda trial: trial["objective"])["name"]
     assert all(0.001 <= trial["lr"] <= 0.1 and trial["batch"] in (4, 8) for trial in again["trials"])
     if again["plot"]:  # matplotlib is there
         assert Path(again["plot"]).read_bytes().startswith(b"\x89PNG")
-    values = tuning.find_best_hyperparameters(tuned.account, name)
+    values = tuning.find_best_hyperparameters(tuning_stack.account, name)
     (best,) = [trial for trial in again["trials"] if trial["name"] == again["best"]]
     assert (float(values["lr"]), int(values["batch"])) == (best["lr"], best["batch"])
-    log = tuned("sm.logs", "--job", again["best"]).said
+    log = tuning_stack("sm.logs", "--job", again["best"]).said
     assert f"best valid loss {best['objective']:.6f}"[:20] in log
 
 
-def test_a_search_goes_on_without_its_command_and_is_found_again(tuned):
+def test_search_survives_its_command_and_is_found_again(tuning_stack):
     """Another number of trials is another search; the answer to its creation is lost, and the SDK asks twice."""
     running = state.read(HOME / "sandbox")
     send_control_request(running, "POST", "fault", {"operation": "CreateHyperParameterTuningJob", "do": "lost"})
-    begun = json.loads(tuned("sm.tune", "--jobs", "1", "--no-wait", "--json").out)
+    begun = json.loads(tuning_stack("sm.tune", "--jobs", "1", "--no-wait", "--json").out)
     assert begun["status"] == "InProgress"
-    followed = json.loads(tuned("sm.tune", "--jobs", "1", "--json").out)
+    followed = json.loads(tuning_stack("sm.tune", "--jobs", "1", "--json").out)
     assert (followed["job"], followed["status"]) == (begun["job"], "Completed")
-    anew = json.loads(tuned("sm.tune", "--jobs", "1", "--again", "--no-wait", "--json").out)
-    assert anew["job"] != begun["job"]
-    tuned.account.call("sagemaker", "stop_hyper_parameter_tuning_job", HyperParameterTuningJobName=anew["job"])
+    second = json.loads(tuning_stack("sm.tune", "--jobs", "1", "--again", "--no-wait", "--json").out)
+    assert second["job"] != begun["job"]
+    tuning_stack.account.call("sagemaker", "stop_hyper_parameter_tuning_job", HyperParameterTuningJobName=second["job"])
 
 
-def test_trials_that_all_fail_are_told_with_their_reason(tuned):
-    broken = type(tuned)(tuned.file.with_name("tunedbroken.yaml"))
-    broken.file.write_text(tuned.file.read_text().replace("epochs: 1", "epochs: 1, arch: resnet_nonsense"))
+def test_failed_trials_are_reported_with_their_reason(tuning_stack):
+    broken = type(tuning_stack)(tuning_stack.file.with_name("tunedbroken.yaml"))
+    broken.file.write_text(tuning_stack.file.read_text().replace("epochs: 1", "epochs: 1, arch: resnet_nonsense"))
     failed = broken("sm.tune", "--jobs", "1", ok=False)
     assert failed.code == 1
     assert "ended Failed: No training job succeeded after 1 attempts." in failed.err

@@ -97,7 +97,7 @@ def training() -> Iterator[Step]:
 def serving() -> Iterator[Step]:
     yield Step("sm.image")
     yield Step("*change what serves")
-    yield Step("*somebody changes the image's project by hand")
+    yield Step("*an administrator changes the image's project by hand")
     yield Step("sm.image")
     yield Step("sm.deploy")
     yield Step("sm.status")
@@ -125,7 +125,7 @@ def function() -> Iterator[Step]:
 def roles() -> Iterator[Step]:
     """As auditor and bootstrap."""
     yield Step("iam.audit")
-    yield Step("*the world is let in")
+    yield Step("*a rule opens the network to the world")
     yield Step("*Lambda's console made a role")
     yield Step("*there is no credential report")
     yield Step("iam.audit", code=7)
@@ -153,7 +153,7 @@ def pipelines() -> Iterator[Step]:
     yield Step("iam.apply")
     yield Step("iam.rollback operator --yes")
     yield Step("iam.apply")
-    yield Step("*a role grows old that nobody wants")
+    yield Step("*an unwanted role grows old")
     yield Step("iam.prune --roles old --confirm old")
     yield Step("*the old role's instance profile goes too")
     yield Step("iam.restore {removed}")

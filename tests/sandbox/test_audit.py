@@ -12,20 +12,21 @@ from ops.iam import collect
 from tests.unit.test_audit import EVERYTHING, LAMBDA, account, allow, audited, doc, role, trusting
 
 
-def test_an_account_without_roles_is_audited_as_the_profile_is(stacks):
-    ran = stacks("auditfirst", roles=False)("iam.audit", "--no-exposure", ok=False)
+def test_audit_without_roles_uses_the_profile(make_stack):
+    ran = make_stack("auditfirst", roles=False)("iam.audit", "--no-exposure", ok=False)
     assert ran.code != 4, ran.said
     assert "yet; continuing with the profile's own credentials" in ran.err
 
 
-def test_an_account_is_audited_in_few_calls_and_again_from_what_was_kept(stacks, tmp_path):
-    cli, file = stacks("audited"), tmp_path / "kept.json"
+def test_audit_makes_few_calls_and_repeats_from_a_snapshot(make_stack, tmp_path):
+    """An account is audited in few calls, and again, without any, from what was saved."""
+    cli, file = make_stack("audited"), tmp_path / "kept.json"
     cli("iam.apply")
     ran = cli("iam.audit", "--json", "--save", str(file))
     live = json.loads(ran.out)
     assert live["calls"] <= 9
     alone = json.loads(cli("iam.audit", "--json", "--no-exposure").out)
-    assert alone["calls"] <= 4  # whatever the number of roles: see test_three_hundred_roles
+    assert alone["calls"] <= 4  # whatever the number of roles: see test_audit_reads_300_roles_in_one_call
     again = json.loads(cli("iam.audit", "--json", "--snapshot", str(file)).out)
     assert again["calls"] == 0
     ours = [f for f in live["findings"] if "kennel-audited" in f["principal"]]
@@ -35,10 +36,11 @@ def test_an_account_is_audited_in_few_calls_and_again_from_what_was_kept(stacks,
     assert not snapshot_file.KEY_ID.search(file.read_text())
 
 
-def test_three_hundred_roles_are_one_call_and_what_was_planted_is_found(stacks):
+def test_audit_reads_300_roles_in_one_call(make_stack):
+    """Three hundred roles are one call, and the planted faults are found."""
     from ops.core.aws.account import Account
 
-    cli = stacks("planted")
+    cli = make_stack("planted")
     cli("iam.apply")
     iam, name = cli.account.client("iam"), cli.settings.build_role_name("lambda-invoke")
     trust = doc(trusting({"Service": "ec2.amazonaws.com"}))
@@ -58,24 +60,24 @@ def test_three_hundred_roles_are_one_call_and_what_was_planted_is_found(stacks):
         iam.delete_role_policy(RoleName=crowd[7], PolicyName="wide")
         for one in crowd:
             iam.delete_role(RoleName=one)
-    told = json.loads(ran.out)
-    assert (ran.code, told["calls"] <= 4) == (7, True)
-    seen = {(f["severity"], f["rule"], f["principal"]) for f in told["findings"]}
+    report = json.loads(ran.out)
+    assert (ran.code, report["calls"] <= 4) == (7, True)
+    seen = {(f["severity"], f["rule"], f["principal"]) for f in report["findings"]}
     assert seen >= {
         ("critical", "IAM-ADMIN-001", crowd[7]), ("critical", "IAM-TRUST-001", name), ("high", "IAM-DRIFT-001", name),
         ("medium", "IAM-DRIFT-002", name), ("low", "IAM-INLINE-001", name),
     }  # fmt: skip
     cli("iam.apply")
-    mended = json.loads(cli("iam.audit", "--json").out)["findings"]
-    assert not [f for f in mended if f["principal"] == name and f["severity"] in ("critical", "high")]
+    repaired = json.loads(cli("iam.audit", "--json").out)["findings"]
+    assert not [f for f in repaired if f["principal"] == name and f["severity"] in ("critical", "high")]
     before = Account.sent
     account = cli.account
     list(collect.collect_iam_facts(account, Snapshot(), usage=False))
     assert Account.sent - before <= 3
 
 
-def test_what_of_the_stack_the_world_can_reach_is_found(stacks):
-    cli = stacks("reached")
+def test_audit_finds_what_the_world_can_reach(make_stack):
+    cli = make_stack("reached")
     account, bucket = cli.account, cli.settings.bucket
     assert collect.collect_exposure(account)["buckets"] == {}
     s3 = account.client("s3")
@@ -83,19 +85,19 @@ def test_what_of_the_stack_the_world_can_reach_is_found(stacks):
     s3.put_bucket_policy(
         Bucket=bucket, Policy=json.dumps(doc(trusting("*", "s3:GetObject", Resource=f"arn:aws:s3:::{bucket}/*")))
     )
-    told = audited(Snapshot(roles={"r": role("r")[0]}), facts=account_facts.parse(collect.collect_exposure(account)))
-    assert [f.message for f in told if f.rule == "IAM-EXPO-001"] == [
+    report = audited(Snapshot(roles={"r": role("r")[0]}), facts=account_facts.parse(collect.collect_exposure(account)))
+    assert [f.message for f in report if f.rule == "IAM-EXPO-001"] == [
         "its policy allows everyone",
         "Block Public Access is off: BlockPublicAcls, IgnorePublicAcls, BlockPublicPolicy, RestrictPublicBuckets",
     ]
     s3.delete_bucket_policy(Bucket=bucket)
     cli("data.up")
-    told = audited(Snapshot(roles={"r": role("r")[0]}), facts=account_facts.parse(collect.collect_exposure(account)))
-    assert [f.message for f in told if f.rule == "IAM-EXPO-001"] == []
+    report = audited(Snapshot(roles={"r": role("r")[0]}), facts=account_facts.parse(collect.collect_exposure(account)))
+    assert [f.message for f in report if f.rule == "IAM-EXPO-001"] == []
 
 
-def test_of_functions_it_is_known_which_role_they_run_with(stacks, tmp_path):
-    cli = stacks("carried")
+def test_audit_knows_the_roles_of_functions(make_stack, tmp_path):
+    cli = make_stack("carried")
     live, lambdas = cli.account, cli.account.client("lambda")
     name = cli.settings.function_name
     trusted = live.client("iam").create_role(RoleName="carrier", AssumeRolePolicyDocument=json.dumps(LAMBDA))["Role"][

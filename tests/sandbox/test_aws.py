@@ -14,8 +14,8 @@ from sandbox.client import send_control_request
 from tests.conftest import Cli, write_settings
 
 
-def test_a_settings_file_for_another_account_changes_nothing(stacks):
-    cli = stacks("stranger")
+def test_settings_for_another_account_change_nothing(make_stack):
+    cli = make_stack("stranger")
     cli.file.write_text(cli.file.read_text().replace("config_file", "account: '111122223333', config_file"))
     for command in ("iam.apply", "data.up", "net.up"):
         ran = cli(command, ok=False)
@@ -26,7 +26,7 @@ def test_a_settings_file_for_another_account_changes_nothing(stacks):
         cli.account.make_change(Change("iam", "create_user", {"UserName": "x"}, why="never"))
 
 
-def test_a_sandbox_that_is_gone_is_said_to_be_gone(tmp_path, sandbox):
+def test_stopped_sandbox_is_reported(tmp_path, sandbox):
     folder = tmp_path / "sandbox"
     (folder / "aws").mkdir(parents=True)
     profile = (sandbox / "aws" / "config").read_text()
@@ -38,17 +38,17 @@ def test_a_sandbox_that_is_gone_is_said_to_be_gone(tmp_path, sandbox):
     assert "Traceback" not in ran.err
 
 
-def test_keys_of_the_environment_do_not_count(stacks, monkeypatch):
+def test_keys_of_the_environment_are_ignored(make_stack, monkeypatch):
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIAAAAAAAAAAAAAAAAA")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "x" * 40)
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
-    assert stacks("env").account.call("sts", "get_caller_identity")["Arn"].endswith(":user/administrator")
+    assert make_stack("env").account.call("sts", "get_caller_identity")["Arn"].endswith(":user/administrator")
 
 
 @pytest.mark.parametrize("before", ["", "corp.example", "localhost,corp.example", "corp.example,127.0.0.1,localhost"])
-def test_two_sessions_exempt_this_machine_from_a_proxy_once(stacks, monkeypatch, before):
+def test_loopback_is_exempted_from_the_proxy_once(make_stack, monkeypatch, before):
     monkeypatch.setenv("NO_PROXY", before)
-    settings = stacks("proxy").settings
+    settings = make_stack("proxy").settings
     Account(settings)
     after = os.environ["NO_PROXY"]
     Account(settings)
@@ -56,8 +56,9 @@ def test_two_sessions_exempt_this_machine_from_a_proxy_once(stacks, monkeypatch,
     assert sorted(after.split(",")) == sorted({"127.0.0.1", "localhost", *filter(None, before.split(","))})
 
 
-def test_throttled_calls_are_tried_again_and_refused_ones_are_not(stacks, sandbox):
-    running, account = state.read(sandbox), stacks("retry").account
+def test_throttled_calls_are_retried_and_denied_ones_not(make_stack, sandbox):
+    """Throttled calls are retried, refused ones are not."""
+    running, account = state.read(sandbox), make_stack("retry").account
     send_control_request(
         running,
         "POST",
@@ -78,8 +79,9 @@ def test_throttled_calls_are_tried_again_and_refused_ones_are_not(stacks, sandbo
     assert error.value.code == 4
 
 
-def test_a_change_is_in_the_audit_log_before_it_is_made_and_with_its_outcome(stacks, tmp_path):
-    account = Account(stacks("audit").settings, audit=tmp_path / "audit.jsonl")
+def test_audit_log_has_each_change_before_and_after(make_stack, tmp_path):
+    """A change is in the audit log before it is made, and again with its outcome."""
+    account = Account(make_stack("audit").settings, audit=tmp_path / "audit.jsonl")
     account.make_change(Change("iam", "create_user", {"UserName": "auditee", "Path": "/t/"}, why="a test"))
     with pytest.raises(AwsError, match="EntityAlreadyExists"):
         account.make_change(Change("iam", "create_user", {"UserName": "auditee", "Path": "/t/"}, why="again"))
@@ -95,16 +97,17 @@ def test_a_change_is_in_the_audit_log_before_it_is_made_and_with_its_outcome(sta
     }
 
 
-def test_a_refusal_brings_no_keys_id_into_the_log_which_is_its_owners_alone(stacks, strike, tmp_path):
+def test_audit_log_is_private_and_holds_no_key_id(make_stack, control_sandbox, tmp_path):
+    """A refusal brings no key's id into the log, which its owner alone can read."""
     account, key, file = (
-        Account(stacks("veiled").settings, audit=tmp_path / "audit.jsonl"),
+        Account(make_stack("veiled").settings, audit=tmp_path / "audit.jsonl"),
         "AKIA" + "IOSFODNN7EXAMPLE",
         tmp_path / "audit.jsonl",
     )
     file.touch(0o644)  # an older Kennel's
     said = f"The Access Key with id {key} cannot be found."
-    strike("fault", operation="UpdateAccessKey", do="error", code="NoSuchEntity", message=said, status=404)
-    args = {"UserName": "nobody", "AccessKeyId": key, "Status": "Inactive"}
+    control_sandbox("fault", operation="UpdateAccessKey", do="error", code="NoSuchEntity", message=said, status=404)
+    args = {"UserName": "absent", "AccessKeyId": key, "Status": "Inactive"}
     with pytest.raises(AwsError, match=key):
         account.make_change(Change("iam", "update_access_key", args, why="a test"))
     assert key not in file.read_text()
@@ -112,17 +115,17 @@ def test_a_refusal_brings_no_keys_id_into_the_log_which_is_its_owners_alone(stac
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
 
 
-def test_the_poller_tells_each_state_once_and_gives_up(stacks, capsys, monkeypatch):
-    account, states = stacks("poll").account, iter(["Creating", "Creating", "Updating", None])
+def test_poller_prints_each_state_once_and_times_out(make_stack, capsys, monkeypatch):
+    account, states = make_stack("poll").account, iter(["Creating", "Creating", "Updating", None])
     assert account.wait(Wait("it", lambda a: next(states), why="")) is None
-    told = [line.rsplit(" (", 1)[0] for line in capsys.readouterr().err.splitlines()]
-    assert told == ["  it: Creating", "  it: Updating"]
+    lines = [line.rsplit(" (", 1)[0] for line in capsys.readouterr().err.splitlines()]
+    assert lines == ["  it: Creating", "  it: Updating"]
     with pytest.raises(OpsError, match="Timed out waiting for it after 0 s: still Stuck"):
         account.wait(Wait("it", lambda a: "Stuck", why="", timeout_s=0.1))
 
 
-def test_two_stacks_never_see_each_other(stacks):
-    one, two = stacks("one"), stacks("two")
+def test_two_stacks_never_see_each_other(make_stack):
+    one, two = make_stack("one"), make_stack("two")
     one("net.up")
     assert "There is no network" in two("net.status").out
     assert two("net.up").out.strip().endswith("28 made")

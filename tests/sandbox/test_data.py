@@ -25,13 +25,14 @@ from ops.datasets.image_folder import SPLITS
     ],
     ids=["no folder", "no split", "no classes", "one class", "other classes", "empty class", "class of an odd name"],
 )
-def test_what_cannot_be_trained_on_is_refused(pictures, stacks, spoil, words):
+def test_invalid_picture_folder_is_rejected(pictures, make_stack, spoil, words):
     spoil(pictures)
     with pytest.raises(OpsError) as error:
         dataset.list_pictures(pictures)
     assert words in str(error.value)
 
 
-def test_a_missing_folder_is_refused_by_the_command_before_any_call(stacks, tmp_path):
-    ran = stacks("nodata")("data.push", "--dir", str(tmp_path / "none"), ok=False)
+def test_push_of_a_missing_folder_makes_no_call(make_stack, tmp_path):
+    """A missing folder is an error of the command before any call."""
+    ran = make_stack("nodata")("data.push", "--dir", str(tmp_path / "none"), ok=False)
     assert (ran.code, "There is no folder" in ran.err) == (1, True)

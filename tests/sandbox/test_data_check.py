@@ -15,8 +15,8 @@ def pictures(pictures):
     return pictures
 
 
-def test_the_command_exits_with_findings_and_prints_them(pictures, stacks):
-    cli = stacks("check")
+def test_check_prints_findings_and_exits_with_7(pictures, make_stack):
+    cli = make_stack("check")
     assert "18 pictures of 2 classes; 0 errors, 0 warnings, 0 notes." in cli("data.check", "--dir", str(pictures)).out
     shutil.copy(pictures / "train/cat/0.png", pictures / "test/cat/other.png")
     (pictures / "train/dog/page.jpg").write_bytes(b"<html>")

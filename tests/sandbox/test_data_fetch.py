@@ -17,13 +17,13 @@ def web(monkeypatch, tmp_path):
     served.server.shutdown()
 
 
-def test_by_command_and_a_second_time(web, stacks, tmp_path):
-    cli = stacks("fetch")
+def test_second_fetch_makes_no_request(web, make_stack, tmp_path):
+    cli = make_stack("fetch")
     assert "would download" in cli("--dry", "data.fetch", web.url, "--dir", str(tmp_path / "p")).out
     assert not (tmp_path / "p").exists()
-    told = json.loads(cli("data.fetch", web.url, "--dir", str(tmp_path / "p"), "--json").out)
-    assert told["pictures"] == COUNTS
-    assert json.loads((tmp_path / "p" / "source.json").read_text())["sha256"] == told["sha256"]
+    fetched = json.loads(cli("data.fetch", web.url, "--dir", str(tmp_path / "p"), "--json").out)
+    assert fetched["pictures"] == COUNTS
+    assert json.loads((tmp_path / "p" / "source.json").read_text())["sha256"] == fetched["sha256"]
     asked = len(web.asked)
     cli("data.fetch", web.url, "--dir", str(tmp_path / "p"))
     assert len(web.asked) == asked

@@ -1,4 +1,4 @@
-"""Pictures out of the bucket: the same as went in, only below the folder, never over somebody's own; and what is listed."""
+"""Pictures out of the bucket: equal to what was pushed, below the folder only, and never over foreign files; and what is listed."""
 
 import dataclasses
 import hashlib
@@ -20,9 +20,9 @@ NUMBERS = itertools.count()
 
 
 @pytest.fixture
-def cli(stacks, pictures):
+def cli(make_stack, pictures):
     """A stack whose bucket has the pictures."""
-    made = stacks(f"pull{next(NUMBERS)}")
+    made = make_stack(f"pull{next(NUMBERS)}")
     plan.apply(bucket_setup.steps(bucket_setup.Facts(), made.settings), made.account, print)
     push.push_dataset(made.account, pictures)
     return made
@@ -32,17 +32,17 @@ def files(folder):
     return {p.relative_to(folder).as_posix(): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
 
 
-def test_what_went_in_comes_out_once(cli, pictures, tmp_path):
+def test_pull_restores_the_pushed_pictures_once(cli, pictures, tmp_path):
     there = tmp_path / "there"
     assert "18 pictures would be downloaded" in cli("--dry", "data.pull", "--dir", str(there)).out
     assert not there.exists()
-    told = json.loads(cli("data.pull", "--dir", str(there), "--json").out)
-    assert (told["fetched"], told["kept"], told["others"]) == (18, 0, 0)
+    pulled = json.loads(cli("data.pull", "--dir", str(there), "--json").out)
+    assert (pulled["fetched"], pulled["kept"], pulled["others"]) == (18, 0, 0)
     assert files(there) == files(pictures)
     assert json.loads(cli("data.pull", "--dir", str(there), "--json").out)["fetched"] == 0
 
 
-def test_only_what_is_missing_is_fetched(cli, tmp_path, pictures):
+def test_pull_fetches_missing_pictures_only(cli, tmp_path, pictures):
     there = tmp_path / "there"
     manifest = dataset.read_current(cli.account)
     pull.pull_dataset(cli.account, manifest, there, dry=False)
@@ -53,7 +53,8 @@ def test_only_what_is_missing_is_fetched(cli, tmp_path, pictures):
     assert files(there) == files(pictures)
 
 
-def test_somebodys_own_pictures_are_neither_overwritten_nor_removed(cli, tmp_path):
+def test_pull_keeps_foreign_pictures(cli, tmp_path):
+    """Pictures of one's own are neither overwritten nor removed."""
     there = tmp_path / "there"
     manifest = dataset.read_current(cli.account)
     pull.pull_dataset(cli.account, manifest, there, dry=False)
@@ -67,7 +68,7 @@ def test_somebodys_own_pictures_are_neither_overwritten_nor_removed(cli, tmp_pat
 
 
 @pytest.mark.parametrize("link", ["train", "train/cat", "train/cat/0.png"])
-def test_nothing_is_written_through_a_link(cli, tmp_path, link):
+def test_pull_writes_nothing_through_a_link(cli, tmp_path, link):
     there, outside = tmp_path / "there", tmp_path / "outside"
     (there / link).parent.mkdir(parents=True, exist_ok=True)
     outside.mkdir()
@@ -77,10 +78,10 @@ def test_nothing_is_written_through_a_link(cli, tmp_path, link):
     assert list(outside.iterdir()) == []
 
 
-def test_a_spoilt_shard_is_named_and_nothing_of_it_is_written(cli, tmp_path):
+def test_corrupt_shard_is_named_and_not_unpacked(cli, tmp_path):
     manifest = dataset.read_current(cli.account)
     key = manifest.shards[0].key
-    cli.account.call("s3", "put_object", Bucket=cli.settings.bucket, Key=key, Body=b"spoilt")
+    cli.account.call("s3", "put_object", Bucket=cli.settings.bucket, Key=key, Body=b"corrupt")
     with pytest.raises(OpsError, match=r"train/cat, shard [0-9a-f]{12}, is missing or corrupt.*invoke data.verify"):
         pull.pull_dataset(cli.account, manifest, tmp_path / "there", dry=False)
     assert not list((tmp_path / "there").glob("train/cat/*"))
@@ -100,7 +101,7 @@ def hostile(kind):
 
 
 @pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.FIFOTYPE, tarfile.DIRTYPE, tarfile.REGTYPE])
-def test_a_hostile_shard_writes_nothing(cli, tmp_path, kind):
+def test_hostile_shard_writes_nothing(cli, tmp_path, kind):
     manifest, data = dataset.read_current(cli.account), hostile(kind)
     first = manifest.shards[0]
     sha256 = hashlib.sha256(data).hexdigest()
@@ -112,7 +113,7 @@ def test_a_hostile_shard_writes_nothing(cli, tmp_path, kind):
     assert [path for path in tmp_path.rglob("*") if path.is_file() and "pictures" not in path.parts] == []
 
 
-def test_a_manifest_that_leads_out_of_the_folder_stops_the_pull(cli, tmp_path):
+def test_manifest_with_an_outside_path_stops_the_pull(cli, tmp_path):
     manifest = dataset.read_current(cli.account)
     first = manifest.shards[0]
     evil = dataclasses.replace(first.files[0], path="train/cat/../../../evil.png")
@@ -127,7 +128,7 @@ def test_a_manifest_that_leads_out_of_the_folder_stops_the_pull(cli, tmp_path):
     assert "cannot be used: a picture has the name 'train/cat/../../../evil.png'" in refused.err
 
 
-def test_older_data_sets_are_listed_and_pulled_by_their_digest(cli, tmp_path, pictures):
+def test_older_datasets_are_listed_and_pulled_by_digest(cli, tmp_path, pictures):
     first = dataset.read_current(cli.account).digest
     before = files(pictures)
     Image.new("RGB", (5, 5), "red").save(pictures / "train" / "dog" / "1.png")
@@ -145,8 +146,8 @@ def test_older_data_sets_are_listed_and_pulled_by_their_digest(cli, tmp_path, pi
         assert digest == "" or "0 datasets 'pictures' have a digest that begins" in ran.err
 
 
-def test_an_empty_or_missing_bucket_is_told(stacks):
-    cli = stacks("pullnone")
+def test_empty_or_missing_bucket_is_reported(make_stack):
+    cli = make_stack("pullnone")
     assert "There is no bucket" in cli("data.list", ok=False).err
     plan.apply(bucket_setup.steps(bucket_setup.Facts(), cli.settings), cli.account, print)
     assert "has no dataset. Push one" in cli("data.list", ok=False).err

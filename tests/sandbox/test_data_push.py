@@ -1,4 +1,4 @@
-"""A push sends what is missing and asks one thing when nothing is; cut off, it goes on; what was spoilt is found and sent again."""
+"""A push sends what is missing, makes one request if nothing is, resumes after an interruption, and repairs what is corrupt."""
 
 import itertools
 import json
@@ -37,9 +37,9 @@ NUMBERS = itertools.count()
 
 
 @pytest.fixture
-def cli(stacks):
+def cli(make_stack):
     """A stack of its own, with its bucket."""
-    made = stacks(f"push{next(NUMBERS)}")
+    made = make_stack(f"push{next(NUMBERS)}")
     plan.apply(bucket_setup.steps(bucket_setup.Facts(), made.settings), made.account, print)
     return made
 
@@ -54,13 +54,13 @@ def no_faults(sandbox):
     send_control_request(state.read(sandbox), "POST", "faults/clear")
 
 
-def test_without_a_bucket_it_is_said_which_command_makes_it(pictures, stacks):
-    refused = stacks("pushnobucket")("data.push", "--dir", str(pictures), ok=False)
+def test_push_without_a_bucket_names_the_command(pictures, make_stack):
+    refused = make_stack("pushnobucket")("data.push", "--dir", str(pictures), ok=False)
     assert "There is no bucket kennel-pushnobucket" in refused.err
     assert "invoke data.up" in refused.err
 
 
-def test_push_twice_sends_nothing_the_second_time(pictures, cli, sandbox):
+def test_second_push_uploads_nothing(pictures, cli, sandbox):
     log = Log(sandbox)
     dry = cli("--dry", "data.push", "--dir", str(pictures))
     assert "9 objects would be uploaded" in dry.out
@@ -70,7 +70,7 @@ def test_push_twice_sends_nothing_the_second_time(pictures, cli, sandbox):
     assert json.loads(cli("data.verify", "--json").out)["bad"] == []
 
 
-def test_a_push_without_news_makes_one_head_request(pictures, cli, sandbox):
+def test_unchanged_push_makes_one_head_request(pictures, cli, sandbox):
     cli("data.push", "--dir", str(pictures))
     log = Log(sandbox)
     cli("data.push", "--dir", str(pictures))
@@ -78,7 +78,7 @@ def test_a_push_without_news_makes_one_head_request(pictures, cli, sandbox):
     assert log.seen(status=200) == ["HeadObject"]
 
 
-def test_one_changed_class_uploads_its_shards_only(pictures, cli, sandbox):
+def test_changed_class_uploads_its_shards_only(pictures, cli, sandbox):
     cli("data.push", "--dir", str(pictures))
     before = set(push.list_object_sizes(cli.account, "shards/", set()))
     Image.new("RGB", (5, 5), "red").save(pictures / "train" / "dog" / "1.png")
@@ -89,7 +89,7 @@ def test_one_changed_class_uploads_its_shards_only(pictures, cli, sandbox):
     assert [(shard.split, shard.label) for shard in new] == [("train", "dog")]
 
 
-def test_going_back_moves_the_pointer_alone(pictures, cli, sandbox):
+def test_return_to_an_older_dataset_moves_the_pointer_only(pictures, cli, sandbox):
     first = push.push_dataset(cli.account, pictures).manifest.digest
     old = (pictures / "train" / "dog" / "1.png").read_bytes()
     Image.new("RGB", (5, 5), "red").save(pictures / "train" / "dog" / "1.png")
@@ -101,13 +101,14 @@ def test_going_back_moves_the_pointer_alone(pictures, cli, sandbox):
     assert dataset.read_current(cli.account).digest == first
 
 
-def test_another_machine_that_knows_nothing_sends_nothing(pictures, cli, monkeypatch, tmp_path):
+def test_push_without_a_scan_cache_uploads_nothing(pictures, cli, monkeypatch, tmp_path):
     push.push_dataset(cli.account, pictures)
     monkeypatch.setattr(scan_cache, "WORK", tmp_path / "elsewhere")
     assert push.push_dataset(cli.account, pictures).sent == 0
 
 
-def test_a_refused_upload_is_told_and_the_next_push_sends_the_rest(pictures, cli, sandbox, no_faults):
+def test_next_push_uploads_what_was_denied(pictures, cli, sandbox, no_faults):
+    """A denied upload is reported, and the next push sends the rest."""
     log = Log(sandbox)
     fault(sandbox, operation="PutObject", do="error", times=3, code="AccessDenied", message="no", status=403)
     refused = cli("data.push", "--dir", str(pictures), ok=False)
@@ -120,14 +121,14 @@ def test_a_refused_upload_is_told_and_the_next_push_sends_the_rest(pictures, cli
     assert "0 missing or spoilt" in cli("data.verify").out
 
 
-def test_throttled_calls_are_made_again(pictures, cli, sandbox, no_faults):
+def test_throttled_uploads_are_retried(pictures, cli, sandbox, no_faults):
     fault(sandbox, operation="PutObject", do="error", times=4, code="SlowDown", message="slow down", status=503)
     cli("data.push", "--dir", str(pictures))
     assert "0 missing or spoilt" in cli("data.verify").out
 
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT], ids=["killed", "interrupted"])
-def test_a_push_that_was_cut_off_goes_on(pictures, cli, sandbox, no_faults, how):
+def test_interrupted_push_resumes(pictures, cli, sandbox, no_faults, how):
     for number in range(40):  # more than are under way at a time
         for split in SPLITS:
             (pictures / split / f"class-{number}").mkdir()
@@ -152,7 +153,7 @@ def test_a_push_that_was_cut_off_goes_on(pictures, cli, sandbox, no_faults, how)
     assert "0 missing or spoilt" in cli("data.verify").out
 
 
-def test_what_is_spoilt_or_gone_is_named_and_sent_again(pictures, cli):
+def test_corrupt_and_missing_shards_are_named_and_repaired(pictures, cli):
     push.push_dataset(cli.account, pictures)
     name, manifest = cli.settings.bucket, dataset.read_current(cli.account)
     first, second = (shard.key for shard in manifest.shards[:2])
@@ -174,7 +175,7 @@ def test_what_is_spoilt_or_gone_is_named_and_sent_again(pictures, cli):
 
 @pytest.mark.parametrize("which", ["manifest.json", "channel.json", "current.json"])
 @pytest.mark.parametrize("how", ["corrupt", "missing"])
-def test_lists_that_are_spoilt_or_gone_are_named_and_sent_again(pictures, cli, which, how):
+def test_corrupt_and_missing_lists_are_named_and_repaired(pictures, cli, which, how):
     manifest = push.push_dataset(cli.account, pictures).manifest
     key = next(key for key in manifest.objects if key.endswith(which))
     if how == "missing":
@@ -192,7 +193,7 @@ def test_lists_that_are_spoilt_or_gone_are_named_and_sent_again(pictures, cli, w
     assert json.loads(cli("data.verify", "--json").out)["bad"] == []
 
 
-def test_refused_pictures_are_named_and_left_out_only_when_told(pictures, cli, sandbox):
+def test_rejected_pictures_are_skipped_only_on_request(pictures, cli, sandbox):
     (pictures / "train" / "cat" / "torn.jpg").write_bytes(b"\xff\xd8\xff\xe0 torn")
     (pictures / "test" / "dog" / "empty.png").touch()
     refused = cli("data.push", "--dir", str(pictures), ok=False)
@@ -202,15 +203,15 @@ def test_refused_pictures_are_named_and_left_out_only_when_told(pictures, cli, s
     assert "2 of 20 pictures cannot be trained on" in refused.err
     with pytest.raises(OpsError, match="There is no dataset"):
         dataset.read_current(cli.account)
-    told = json.loads(cli("data.push", "--dir", str(pictures), "--skip-bad", "--json").out)
-    assert told["pictures"] == {"train": 6, "valid": 6, "test": 6}
+    pushed = json.loads(cli("data.push", "--dir", str(pictures), "--skip-bad", "--json").out)
+    assert pushed["pictures"] == {"train": 6, "valid": 6, "test": 6}
     log = Log(sandbox)
     assert json.loads(cli("data.push", "--dir", str(pictures), "--skip-bad", "--json").out)["uploaded"] == 0
     assert log.seen() == ["HeadObject"]
     assert "2 of 20" in cli("data.push", "--dir", str(pictures), ok=False).err
 
 
-def test_leaving_out_a_whole_class_is_no_way_out(pictures, cli):
+def test_skipping_a_whole_class_is_rejected(pictures, cli):
     for path in (pictures / "valid" / "dog").iterdir():
         path.write_bytes(b"")
     refused = cli("data.push", "--dir", str(pictures), "--skip-bad", ok=False)
@@ -219,7 +220,7 @@ def test_leaving_out_a_whole_class_is_no_way_out(pictures, cli):
     )
 
 
-def test_a_picture_that_changes_under_way_is_noticed(pictures, cli):
+def test_picture_changed_during_a_push_is_an_error(pictures, cli):
     before = scan_cache.read_cache(pictures)
     found = dataset.list_pictures(pictures)
     list(before.inspect(found))
@@ -230,20 +231,20 @@ def test_a_picture_that_changes_under_way_is_noticed(pictures, cli):
         push.PushSession(cli.account, before, "", dry=True).send_shard(found[:3], there)
 
 
-def test_the_notes_are_the_owners_alone(pictures, cli):
+def test_scan_cache_is_private(pictures, cli):
     manifest = push.push_dataset(cli.account, pictures).manifest
     notes = scan_cache.read_cache(pictures)
     assert notes.path.stat().st_mode & 0o777 == 0o600
     assert notes.manifest == manifest
 
 
-def test_notes_that_cannot_be_read_cost_time_only(pictures, cli):
+def test_unreadable_scan_cache_costs_time_only(pictures, cli):
     push.push_dataset(cli.account, pictures)
     scan_cache.read_cache(pictures).path.write_text("{not json")
     assert push.push_dataset(cli.account, pictures).sent == 0
 
 
-def test_the_wrong_account_is_told_before_anything_is_sent(pictures, cli):
+def test_wrong_account_is_reported_before_any_upload(pictures, cli):
     other = cli.settings.model_copy(update={"aws": cli.settings.aws.model_copy(update={"account": "999999999999"})})
     account = cli.account
     account.settings = other

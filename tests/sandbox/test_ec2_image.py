@@ -11,8 +11,9 @@ def choose(cli):
     return images.choose_image(cli.account, cli.settings.ec2.instance_types[0])
 
 
-def test_the_newest_that_is_patched_is_taken_and_the_rest_is_shown(stacks):
-    cli = stacks("image")
+def test_newest_supported_image_is_chosen(make_stack):
+    """The newest image that is still patched is chosen; the others are listed."""
+    cli = make_stack("image")
     found = json.loads(cli("ec2.ami", "--json").out)
     assert [one["image"] for one in found] == [
         NEWEST,
@@ -25,20 +26,20 @@ def test_the_newest_that_is_patched_is_taken_and_the_rest_is_shown(stacks):
     assert choose(cli).image_id == NEWEST
 
 
-def test_an_arm_type_gets_an_arm_image(stacks):
-    cli = stacks("imagearm", "ec2: {instance_types: [g5g.xlarge], user: ec2-user}\n")
+def test_arm_type_gets_an_arm_image(make_stack):
+    cli = make_stack("imagearm", "ec2: {instance_types: [g5g.xlarge], user: ec2-user}\n")
     assert choose(cli).image_id == ARM
 
 
-def test_the_type_that_was_asked_for_chooses_the_architecture(stacks):
+def test_requested_type_decides_the_architecture(make_stack):
     """--instance-type is another processor's than the settings' types."""
-    cli = stacks("imageasked", "ec2: {instance_types: [g4dn.xlarge], user: ec2-user}\n")
+    cli = make_stack("imageasked", "ec2: {instance_types: [g4dn.xlarge], user: ec2-user}\n")
     have = facts.read_for_launch(cli.account, facts.Facts(), ["g5g.xlarge"], dry=True)
     assert have.image.image_id == ARM
 
 
-def test_the_lock_line_holds_an_image_and_an_old_one_is_told(stacks):
-    cli = stacks("imagelock", 'ec2:\n  ami: ""  # nothing yet\n  disk_gib: 90\n')
+def test_lock_pins_the_image_and_reports_an_old_one(make_stack):
+    cli = make_stack("imagelock", 'ec2:\n  ami: ""  # nothing yet\n  disk_gib: 90\n')
     assert "would write ami" in cli("--dry", "ec2.ami", "--lock").out
     assert "ec2.ami is ami-0f0e0d0c0b0a09080" in cli("ec2.ami", "--lock").out
     assert f"  ami: {NEWEST}  # locked 20" in cli.file.read_text()
@@ -53,6 +54,6 @@ def test_the_lock_line_holds_an_image_and_an_old_one_is_told(stacks):
     assert cli.settings.ec2.ami == NEWEST
 
 
-def test_a_parameter_that_is_not_there_is_said(stacks):
-    cli = stacks("imagenone", "ec2: {ami_parameter: /aws/service/deeplearning/ami/none}\n")
+def test_missing_image_parameter_is_reported(make_stack):
+    cli = make_stack("imagenone", "ec2: {ami_parameter: /aws/service/deeplearning/ami/none}\n")
     assert "There is no image parameter /aws/service/deeplearning/ami/none in us-east-1" in cli("ec2.ami", ok=False).err

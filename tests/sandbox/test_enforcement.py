@@ -30,9 +30,9 @@ def policy(*statements):
 
 
 @pytest.fixture(scope="module")
-def admin(stacks):
+def admin(make_stack):
     """The administrator; the roles that tests make are gone afterwards, since other tests audit the same account."""
-    account = stacks("enforced").account
+    account = make_stack("enforced").account
     yield account
     for name in [*Role.made]:
         Role.unmake(account, name)
@@ -93,8 +93,8 @@ def denied(client, call, **args):
 
 
 @pytest.fixture(scope="module")
-def nobody(admin):
-    return Role(admin, "nobody", statement("iam:GetRole"))
+def unprivileged(admin):
+    return Role(admin, "unprivileged", statement("iam:GetRole"))
 
 
 @pytest.mark.parametrize(
@@ -104,7 +104,7 @@ def nobody(admin):
          f"sagemaker:DescribeEndpoint on resource: arn:aws:sagemaker:us-east-1:{ACCOUNT}:endpoint/e because no identity-based policy allows"),
         ("ec2", "terminate_instances", {"InstanceIds": ["i-1"]}, "UnauthorizedOperation",
          f"ec2:TerminateInstances on resource: arn:aws:ec2:us-east-1:{ACCOUNT}:instance/i-1"),
-        ("iam", "delete_role", {"RoleName": "nobody"}, "AccessDenied", "iam:DeleteRole on resource: role nobody because no"),
+        ("iam", "delete_role", {"RoleName": "unprivileged"}, "AccessDenied", "iam:DeleteRole on resource: role unprivileged because no"),
         ("iam", "create_role", {"RoleName": "new", "AssumeRolePolicyDocument": "{}"}, "AccessDenied",
          f"iam:CreateRole on resource: {PREFIX}:role/new because"),
         ("iam", "get_user", {"UserName": "joe"}, "AccessDenied", "iam:GetUser on resource: user joe because"),
@@ -133,20 +133,23 @@ def nobody(admin):
         ("sagemaker-runtime", "invoke_endpoint", {"EndpointName": "e", "Body": b"x"}, "AccessDeniedException", "endpoint/e"),
     ],
 )  # fmt: skip
-def test_a_denial_is_worded_as_the_service_words_it(nobody, service, call, args, code, words):
-    found, message = nobody.refused(service, call, **args)
+def test_denial_has_the_message_of_its_service(unprivileged, service, call, args, code, words):
+    found, message = unprivileged.refused(service, call, **args)
     assert found == code
     assert words in message
     if "Forbidden" not in message:
-        assert f"User: arn:aws:sts::{ACCOUNT}:assumed-role/nobody/tester is not authorized to perform: " in message
+        assert (
+            f"User: arn:aws:sts::{ACCOUNT}:assumed-role/unprivileged/tester is not authorized to perform: " in message
+        )
 
 
-def test_an_operation_without_a_row_is_not_there_for_anybody(admin):
+def test_operation_without_permissions_row_is_unsupported(admin):
     with pytest.raises(AwsError, match="NotImplementedInSandbox: s3:GetBucketWebsite"):
         admin.call("s3", "get_bucket_website", Bucket="b")
 
 
-def test_a_role_is_passed_only_to_whom_and_as_far_as_the_policy_says(admin):
+def test_pass_role_checks_service_and_resource(admin):
+    """A role is passed only to the service and as far as the policy says."""
     run = statement("sagemaker:CreateModel", f"arn:aws:sagemaker:us-east-1:{ACCOUNT}:model/*")
     asked = {"ModelName": "m", "ExecutionRoleArn": admin.settings.role_arn("sagemaker-execution")}
     to = {"StringEquals": {"iam:PassedToService": "lambda.amazonaws.com"}}
@@ -160,14 +163,14 @@ def test_a_role_is_passed_only_to_whom_and_as_far_as_the_policy_says(admin):
     )  # now it is the image that lacks
 
 
-def test_tags_given_at_creation_take_a_permission_of_their_own(admin):
+def test_tags_at_creation_need_their_own_permission(admin):
     role = Role(admin, "tagger", statement("ecr:CreateRepository"))
     tags = [{"Key": "kennel:stack", "Value": "x"}]
     assert "ecr:TagResource" in role.refused("ecr", "create_repository", repositoryName="tagged", tags=tags)[1]
     role.client("ecr").create_repository(repositoryName="untagged")
 
 
-def test_boundary_session_and_explicit_deny(admin):
+def test_boundary_session_policy_and_deny_restrict(admin):
     made = admin.call("iam", "create_policy", PolicyName="bound", PolicyDocument=policy(statement("ec2:Describe*")))
     role = Role(admin, "bounded", statement("*"), boundary=made["Policy"]["Arn"])
     role.client("ec2").describe_vpcs()
@@ -184,7 +187,7 @@ def test_boundary_session_and_explicit_deny(admin):
     admin.call("iam", "delete_policy", PolicyArn=made["Policy"]["Arn"])
 
 
-def test_a_buckets_policy_gives_and_takes_away(admin):
+def test_bucket_policy_allows_and_denies(admin):
     s3, name = admin.client("s3"), "enforced-bucket"
     s3.create_bucket(Bucket=name)
     s3.put_object(Bucket=name, Key="k", Body=b"x")
@@ -200,7 +203,7 @@ def test_a_buckets_policy_gives_and_takes_away(admin):
     )
 
 
-def test_who_may_not_list_is_not_told_what_is_missing(admin):
+def test_missing_key_is_hidden_without_list_permission(admin):
     s3, name = admin.client("s3"), "enforced-missing"
     s3.create_bucket(Bucket=name)
     role = Role(admin, "peeker", statement("s3:GetObject"))
@@ -209,7 +212,7 @@ def test_who_may_not_list_is_not_told_what_is_missing(admin):
     assert role.refused("s3", "get_object", Bucket=name, Key="k")[0] == "NoSuchKey"
 
 
-def test_resource_tags_of_ec2_decide(admin):
+def test_ec2_resource_tags_are_authorised(admin):
     mine = {"StringEquals": {"aws:ResourceTag/kennel:stack": "mine"}}
     role = Role(admin, "keeper", statement("ec2:DeleteVpc", Condition=mine))
     ec2 = admin.client("ec2")
@@ -225,7 +228,7 @@ def test_resource_tags_of_ec2_decide(admin):
     ec2.delete_vpc(VpcId=made["theirs"])
 
 
-def test_a_role_is_taken_only_by_whom_its_trust_names(admin):
+def test_role_is_assumed_by_trusted_principals_only(admin):
     service = {"Effect": "Allow", "Principal": {"Service": "ec2.amazonaws.com"}, "Action": "sts:AssumeRole"}
     Role(admin, "machine", trust=service)
     with pytest.raises(
@@ -239,7 +242,7 @@ def test_a_role_is_taken_only_by_whom_its_trust_names(admin):
     middle.client("sts").assume_role(RoleArn=f"{PREFIX}:role/end", RoleSessionName="tester")
 
 
-def test_services_take_only_roles_that_trust_them(admin):
+def test_services_accept_only_roles_that_trust_them(admin):
     arn = admin.settings.role_arn("lambda-invoke")
     with pytest.raises(AwsError, match=r"Could not assume role .*principal 'sagemaker.amazonaws.com'"):
         admin.call("sagemaker", "create_model", ModelName="untrusted", ExecutionRoleArn=arn)
@@ -250,7 +253,7 @@ def test_services_take_only_roles_that_trust_them(admin):
         )  # fmt: skip
 
 
-def test_a_key_that_was_switched_off_opens_nothing(admin):
+def test_inactive_key_is_rejected(admin):
     admin.call("iam", "create_user", UserName="leaver")
     key = admin.call("iam", "create_access_key", UserName="leaver")["AccessKey"]
     ids = {"UserName": "leaver", "AccessKeyId": key["AccessKeyId"]}
@@ -278,7 +281,7 @@ def versions(admin):
 
 
 @pytest.mark.parametrize("verb", ["delete_object", "get_object", "head_object", "get_object_tagging"])
-def test_a_version_of_an_object_takes_an_action_of_its_own(admin, versions, verb):
+def test_object_version_needs_its_own_action(admin, versions, verb):
     name, first = versions
     action = {"head_object": "GetObject"}.get(verb, "".join(word.title() for word in verb.split("_")))
     role = Role(admin, f"plain-{verb}", statement([f"s3:{action}", "s3:ListBucket"]))
@@ -292,7 +295,8 @@ def test_a_version_of_an_object_takes_an_action_of_its_own(admin, versions, verb
     getattr(role.client("s3"), verb)(**named)
 
 
-def test_tags_and_an_acl_given_with_an_object_take_permissions_of_their_own(admin, versions):
+def test_object_tags_and_acl_need_their_own_permissions(admin, versions):
+    """Tags and an ACL given with an object need permissions of their own."""
     name, _ = versions
     role = Role(admin, "writer", statement(["s3:PutObject", "s3:GetObject"]))
     s3 = role.client("s3")
@@ -311,7 +315,7 @@ def test_tags_and_an_acl_given_with_an_object_take_permissions_of_their_own(admi
     assert "s3:PutObjectTagging on" in denied(s3, "put_object", Bucket=name, Key="t", Body=b"x", Tagging="team=b")
 
 
-def test_a_copy_reads_what_its_source_means(admin, versions):
+def test_copy_authorises_the_decoded_source(admin, versions):
     """The source is URL-encoded: what it says decoded is decided on, and its version."""
     (name, first), s3 = versions, admin.client("s3")
     for key in ("private/x", "a b", "tagged"):
@@ -332,7 +336,7 @@ def test_a_copy_reads_what_its_source_means(admin, versions):
     assert "s3:GetObjectTagging on" in denied(own, "copy_object", Bucket=name, Key="c", CopySource=f"{name}/tagged")
 
 
-def test_conditions_on_what_is_listed_and_how_it_is_kept(admin, versions):
+def test_list_and_encryption_conditions_are_checked(admin, versions):
     name, _ = versions
     own, s3 = f"arn:aws:s3:::{name}", admin.client("s3")
     home = {"StringEquals": {"s3:prefix": ["", "home/"], "s3:delimiter": "/"}}
@@ -351,7 +355,7 @@ def test_conditions_on_what_is_listed_and_how_it_is_kept(admin, versions):
     s3.delete_bucket_policy(Bucket=name)
 
 
-def test_a_session_ends_in_time(admin, sandbox):
+def test_session_expires(admin, sandbox):
     role = Role(admin, "short")
     keys = role.keys(DurationSeconds=900)
     sts = client_with(admin, keys, "sts")
@@ -361,7 +365,7 @@ def test_a_session_ends_in_time(admin, sandbox):
         sts.get_caller_identity()
 
 
-def test_a_session_is_as_long_as_its_role_allows(admin):
+def test_session_duration_is_limited_by_its_role(admin):
     role = Role(admin, "hourly", statement("sts:AssumeRole"))
     with pytest.raises(AwsError, match="exceeds the MaxSessionDuration set for this role"):
         role.keys(DurationSeconds=3601)
@@ -376,7 +380,7 @@ def test_a_session_is_as_long_as_its_role_allows(admin):
     assert "1 hour session limit for roles assumed by role chaining" in chained
 
 
-def test_a_role_that_is_made_anew_has_no_old_sessions(admin):
+def test_recreated_role_has_no_old_sessions(admin):
     old = Role(admin, "ghost")
     sts = old.client("sts")
     Role.unmake(admin, "ghost")
@@ -399,7 +403,7 @@ def trusting(principal, *more, **conditions):
         ("sts:SourceIdentity", "jo", {"SourceIdentity": "jo"}),
     ],
 )
-def test_a_trust_knows_what_a_session_is_asked_with(admin, key, wanted, asked):
+def test_trust_conditions_see_the_session_parameters(admin, key, wanted, asked):
     condition = {"Condition": {"StringEquals": {key: wanted}}}
     trust = trusting(f"{PREFIX}:root", "sts:TagSession", "sts:SetSourceIdentity", **condition)
     role = Role(admin, f"asks-{key.split(':')[1].split('/')[0]}", trust=trust)
@@ -408,7 +412,8 @@ def test_a_trust_knows_what_a_session_is_asked_with(admin, key, wanted, asked):
         role.keys()
 
 
-def test_session_tags_take_a_permission_and_count_as_the_principals(admin):
+def test_session_tags_need_permission_and_count_as_principals(admin):
+    """Session tags take a permission, and count as the principal's tags."""
     taker = Role(admin, "taker", statement("sts:AssumeRole"))
     tagged = {"Tags": [{"Key": "team", "Value": "a"}], "TransitiveTagKeys": ["team"]}
     mine = {"StringEquals": {"aws:PrincipalTag/team": "a"}}
@@ -449,14 +454,14 @@ def user(admin):
         admin.call("iam", "delete_user", UserName=name)
 
 
-def test_a_users_boundary_bounds(admin, user):
+def test_user_boundary_restricts(admin, user):
     made = admin.call("iam", "create_policy", PolicyName="user-bound", PolicyDocument=policy(statement("ec2:*")))[
         "Policy"
     ]
     iam = user("bounded", "iam", statement("*"), PermissionsBoundary=made["Arn"])
     assert "no permissions boundary allows the iam:ListUsers action" in denied(iam, "list_users")
-    told = admin.call("iam", "get_user", UserName="bounded")["User"]["PermissionsBoundary"]
-    assert told["PermissionsBoundaryArn"] == made["Arn"]
+    described = admin.call("iam", "get_user", UserName="bounded")["User"]["PermissionsBoundary"]
+    assert described["PermissionsBoundaryArn"] == made["Arn"]
     found = admin.call("iam", "get_account_authorization_details", Filter=["User"])["UserDetailList"]
     assert [one["PermissionsBoundary"]["PermissionsBoundaryArn"] for one in found if one["UserName"] == "bounded"] == [
         made["Arn"]
@@ -471,7 +476,7 @@ def test_a_users_boundary_bounds(admin, user):
         admin.call("iam", "create_user", UserName="unbound", PermissionsBoundary=made["Arn"])
 
 
-def test_who_makes_and_changes_users_is_held_to_conditions(admin, user):
+def test_user_changes_are_held_to_conditions(admin, user):
     user("joe", "iam", statement("iam:GetUser"))
     policy_arn = f"{PREFIX}:policy/adm"
     named = {"ArnEquals": {"iam:PolicyARN": policy_arn}}
@@ -494,7 +499,7 @@ def test_who_makes_and_changes_users_is_held_to_conditions(admin, user):
     assert "iam:PutUserPolicy" in denied(iam, "put_user_policy", UserName="joe", PolicyName="p", PolicyDocument="{}")
 
 
-def test_who_names_no_user_means_itself(admin, user):
+def test_call_without_a_user_name_means_the_caller(admin, user):
     own = f"{PREFIX}:user/${{aws:username}}"
     iam = user(
         "selfish",
@@ -525,7 +530,8 @@ def network(admin):
     ec2.delete_vpc(VpcId=vpc)
 
 
-def test_tags_of_a_security_groups_rule_take_a_permission_of_their_own(admin, network):
+def test_rule_tags_need_their_own_permission(admin, network):
+    """Tags of a security group's rule need a permission of their own."""
     role = Role(admin, "firewaller", statement("ec2:AuthorizeSecurityGroupIngress"))
     ssh = [{"IpProtocol": "tcp", "FromPort": 22, "ToPort": 22, "IpRanges": [{"CidrIp": "10.0.0.0/8"}]}]
     asked = {"GroupId": network["SecurityGroupIds"][0], "IpPermissions": ssh}
@@ -551,7 +557,7 @@ def profile(admin):
 LAUNCH = {"ImageId": "ami-0f0e0d0c0b0a09080", "MinCount": 1, "MaxCount": 1, "InstanceType": "t3.micro"}
 
 
-def test_a_profile_counts_the_same_by_name_and_by_arn(admin, network, profile):
+def test_instance_profile_is_the_same_by_name_and_arn(admin, network, profile):
     other = {"ArnNotEquals": {"ec2:InstanceProfile": profile}}
     machine = f"arn:aws:ec2:us-east-1:{ACCOUNT}:instance/*"
     role = Role(
@@ -560,9 +566,9 @@ def test_a_profile_counts_the_same_by_name_and_by_arn(admin, network, profile):
         statement("ec2:RunInstances"),
         statement("ec2:RunInstances", machine, "Deny", Condition=other),
     )
-    for told in ({"Name": "boxed"}, {"Arn": profile}):  # not denied for the profile, but for the role in it
+    for named in ({"Name": "boxed"}, {"Arn": profile}):  # not denied for the profile, but for the role in it
         assert "iam:PassRole on" in denied(
-            role.client("ec2"), "run_instances", **LAUNCH, **network, IamInstanceProfile=told
+            role.client("ec2"), "run_instances", **LAUNCH, **network, IamInstanceProfile=named
         )
     assert "explicit deny" in denied(role.client("ec2"), "run_instances", **LAUNCH, **network)
 
@@ -576,7 +582,7 @@ def fetched(url, method="GET", **headers):
         return error.code, error.read().decode()
 
 
-def test_a_boxs_metadata_give_keys_as_the_roles_trust_lets_ec2(admin, sandbox, network, profile):
+def test_box_metadata_gives_keys_if_the_trust_allows_ec2(admin, sandbox, network, profile):
     ec2 = admin.client("ec2")
     launch = (
         LAUNCH
@@ -585,12 +591,12 @@ def test_a_boxs_metadata_give_keys_as_the_roles_trust_lets_ec2(admin, sandbox, n
     )
     box = ec2.run_instances(**launch, IamInstanceProfile={"Name": "boxed"})["Instances"][0]["InstanceId"]
     try:
-        told = sandbox / "boxes" / box / "env.txt"
+        output = sandbox / "boxes" / box / "env.txt"
         for _ in range(100):
-            if told.exists():
+            if output.exists():
                 break
             time.sleep(0.1)
-        lines = dict(line.split("=", 1) for line in told.read_text().splitlines() if "=" in line)
+        lines = dict(line.split("=", 1) for line in output.read_text().splitlines() if "=" in line)
         base = lines["AWS_EC2_METADATA_SERVICE_ENDPOINT"]
         secret = base.rstrip("/").rsplit("/", 1)[-1]
         roles = f"{base}latest/meta-data/iam/security-credentials/"
@@ -613,7 +619,7 @@ def test_a_boxs_metadata_give_keys_as_the_roles_trust_lets_ec2(admin, sandbox, n
         ec2.terminate_instances(InstanceIds=[box])
 
 
-def test_a_functions_own_policy_lets_its_principals_in(admin):
+def test_function_policy_admits_its_principals(admin):
     service = {"Effect": "Allow", "Principal": {"Service": "lambda.amazonaws.com"}, "Action": "sts:AssumeRole"}
     runs, packed = Role(admin, "runs", trust=service), io.BytesIO()
     with zipfile.ZipFile(packed, "w") as archive:
@@ -648,11 +654,11 @@ def test_a_functions_own_policy_lets_its_principals_in(admin):
 
 
 @pytest.fixture
-def ci(stacks, sandbox, tmp_path):
+def ci(make_stack, sandbox, tmp_path):
     """Commands as CI runs them: a role taken with a token, by a profile of its own."""
 
     def make(role, sub, audience="sts.amazonaws.com"):
-        stack = stacks("enforced")
+        stack = make_stack("enforced")
         token = send_control_request(state.read(sandbox), "POST", "token", {"sub": sub, "aud": audience})["token"]
         (tmp_path / "token").write_text(token)
         (tmp_path / "config").write_text(
@@ -670,7 +676,8 @@ def ci(stacks, sandbox, tmp_path):
 REPOSITORY = "repo:your-organisation/your-repository"
 
 
-def test_ci_reads_with_a_token_of_its_repository_and_changes_nothing(ci):
+def test_ci_reads_with_its_token_and_changes_nothing(ci):
+    """CI reads with a token of its repository, and changes nothing."""
     cli = ci("ci", f"{REPOSITORY}:pull_request")
     assert cli("iam.diff").code == 0
     denied = cli("data.up", ok=False)
@@ -678,12 +685,12 @@ def test_ci_reads_with_a_token_of_its_repository_and_changes_nothing(ci):
     assert "AWS refused HeadBucket: 403" in denied.err
 
 
-def test_ci_apply_applies_from_the_production_environment_only(ci, stacks):
+def test_ci_apply_needs_the_production_environment(ci, make_stack):
     cli = ci("ci-apply", f"{REPOSITORY}:environment:production")
     assert "0 made" in cli("iam.apply").out
     for subject, audience in (
         (f"{REPOSITORY}:pull_request", "sts.amazonaws.com"),
-        ("repo:somebody/else:environment:production", "sts.amazonaws.com"),
+        ("repo:another/owner:environment:production", "sts.amazonaws.com"),
         (f"{REPOSITORY}:environment:production", "elsewhere"),
     ):
         refused = ci("ci-apply", subject, audience)("iam.diff", ok=False)
@@ -691,7 +698,7 @@ def test_ci_apply_applies_from_the_production_environment_only(ci, stacks):
         assert "AssumeRoleWithWebIdentity" in refused.err
 
 
-def test_a_token_that_nobody_signed_is_none(ci, tmp_path):
+def test_unsigned_token_is_rejected(ci, tmp_path):
     cli = ci("ci", f"{REPOSITORY}:pull_request")
     head, body, _ = (tmp_path / "token").read_text().split(".")
     (tmp_path / "token").write_text(f"{head}.{body}.AAAA")

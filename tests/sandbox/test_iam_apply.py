@@ -1,4 +1,4 @@
-"""Roles applied: once, mended when changed, from any point at which a run was broken off; and policies that go back."""
+"""Roles are applied once, repaired after changes by hand, and from any point at which a run was interrupted; policies roll back."""
 
 import json
 import re
@@ -15,16 +15,17 @@ from ops.iam import roles as policies
 from tests.unit.test_iam_apply import BEFORE, SETTINGS, WANTED, doc
 
 
-def test_a_boundary_is_changed_by_an_administrator_and_bootstrap_is_told_before_it_begins(stacks):
-    cli = stacks("boundchange")
+def test_boundary_change_needs_an_administrator(make_stack):
+    """A boundary is changed by an administrator; the bootstrap role is stopped before the first change."""
+    cli = make_stack("boundchange")
     arn = policies.derive_policy_arn("ec2-box", "boundary", cli.settings)
     cli.account.call(
         "iam", "create_policy_version", PolicyArn=arn, PolicyDocument=json.dumps(doc("s3:*")), SetAsDefault=True
     )
     for dry in ((), ("--dry",)):
-        told = cli(*dry, "iam.apply", ok=False)
-        assert told.code == 4
-        assert "Run it as an administrator: INVOKE_AWS_TAKE_ROLES=false invoke iam.apply" in told.err
+        ran = cli(*dry, "iam.apply", ok=False)
+        assert ran.code == 4
+        assert "Run it as an administrator: INVOKE_AWS_TAKE_ROLES=false invoke iam.apply" in ran.err
     assert "1 made" in cli("iam.apply", env={"INVOKE_AWS_TAKE_ROLES": "false"}).out
 
 
@@ -43,8 +44,8 @@ def one_change(account, steps):
     return bool(done)
 
 
-def test_broken_off_after_any_change_the_next_run_goes_on(stacks):
-    cli = stacks("brokenoff", roles=False)
+def test_apply_resumes_after_any_change(make_stack):
+    cli = make_stack("brokenoff", roles=False)
     account, settings = cli.account, cli.settings
     wanted = policies.read_roles(settings)
     whole = len(change.preview(apply.steps(snapshot.read(account), wanted, settings)))
@@ -56,19 +57,19 @@ def test_broken_off_after_any_change_the_next_run_goes_on(stacks):
     assert "no differences" in cli("iam.diff").out
 
 
-def test_an_answer_that_was_lost_is_mended_by_the_next_run(stacks, drill):
-    cli = stacks("lostanswer", roles=False)
+def test_next_apply_repairs_after_lost_responses(make_stack, inject_fault):
+    cli = make_stack("lostanswer", roles=False)
     for operation in ("CreatePolicy", "CreateRole", "CreateInstanceProfile"):
-        drill("fault", operation=operation, do="lost")
+        inject_fault("fault", operation=operation, do="lost")
         cli("iam.apply", ok=False)
-        drill("faults/clear")
+        inject_fault("faults/clear")
     cli("iam.apply")
     assert "0 made" in cli("iam.apply").out
 
 
-def test_what_somebody_else_made_meanwhile_says_what_to_do(stacks, drill):
-    cli = stacks("raced", roles=False)
-    drill(
+def test_concurrent_creation_says_to_run_again(make_stack, inject_fault):
+    cli = make_stack("raced", roles=False)
+    inject_fault(
         "fault",
         operation="CreatePolicy",
         do="error",
@@ -80,8 +81,9 @@ def test_what_somebody_else_made_meanwhile_says_what_to_do(stacks, drill):
     assert (ran.code, "Run the same command again: it goes on from what is there." in ran.err) == (1, True)
 
 
-def test_a_role_in_the_way_is_refused_before_anything_is_made(stacks):
-    cli = stacks("intheway", roles=False)
+def test_conflicting_role_is_rejected_before_any_change(make_stack):
+    """A role of the same name in another place is rejected before anything is made."""
+    cli = make_stack("intheway", roles=False)
     name = cli.settings.build_role_name("operator")
     iam = cli.account.client("iam")
     iam.create_role(RoleName=name, AssumeRolePolicyDocument=json.dumps(BEFORE))
@@ -89,11 +91,12 @@ def test_a_role_in_the_way_is_refused_before_anything_is_made(stacks):
         ran = cli(*command, ok=False)
         assert (ran.code, f"role/{name} has the name of" in ran.err) == (1, True), ran.said
     assert [one for one in snapshot.read(cli.account).policies if "/intheway/" in one] == []
-    iam.delete_role(RoleName=name)  # anybody may take it, which other tests' audits would tell
+    iam.delete_role(RoleName=name)  # everybody may assume it, which the audits of other tests would report
 
 
-def test_a_policy_of_the_name_of_ours_is_kept_before_iam_revoke_writes_over_it(stacks):
-    cli = stacks("revokekeeps")
+def test_revoke_backs_up_a_policy_that_it_overwrites(make_stack):
+    """A policy of the name that iam.revoke uses is backed up before iam.revoke overwrites it."""
+    cli = make_stack("revokekeeps")
     iam, name = cli.account.client("iam"), cli.settings.build_role_name("ec2-box")
     iam.put_role_policy(
         RoleName=name, PolicyName="AWSRevokeOlderSessions", PolicyDocument=json.dumps(doc("s3:ListAllMyBuckets"))
@@ -106,8 +109,9 @@ def test_a_policy_of_the_name_of_ours_is_kept_before_iam_revoke_writes_over_it(s
     assert len(list(kept.parent.iterdir())) == 1
 
 
-def test_roles_planted_for_tests_are_those_that_apply_makes(stacks):
-    planted, applied = stacks("planted1"), stacks("planted2", roles=False)
+def test_planted_roles_equal_applied_ones(make_stack):
+    """The roles that the fixture plants are those that iam.apply makes."""
+    planted, applied = make_stack("planted1"), make_stack("planted2", roles=False)
     applied("iam.apply")
 
     def described(cli):
@@ -125,8 +129,8 @@ def test_roles_planted_for_tests_are_those_that_apply_makes(stacks):
     assert planted("iam.diff").code == 0
 
 
-def test_applied_twice_and_mended_when_changed_by_hand(stacks):
-    cli = stacks("roles", roles=False)
+def test_apply_repeats_without_change_and_reverts_drift(make_stack):
+    cli = make_stack("roles", roles=False)
     count = len(WANTED)
     dry = cli("--dry", "iam.apply")
     assert "nothing was touched" in dry.err
@@ -148,11 +152,11 @@ def test_applied_twice_and_mended_when_changed_by_hand(stacks):
     kept = WORK / "iam" / "roles" / name / "inline-extra.json"
     assert json.loads(kept.read_text())["document"] == doc("s3:GetObject")
     assert json.loads(kept.with_name("trust.json").read_text())["document"] == trust != before
-    assert "There is no role 'nobody'" in cli("iam.apply", "--role", "nobody", ok=False).err
+    assert "There is no role 'absent'" in cli("iam.apply", "--role", "absent", ok=False).err
 
 
-def test_the_sixth_version_is_made_and_the_first_is_kept(stacks):
-    cli = stacks("sixth")
+def test_sixth_version_is_made_and_the_first_is_backed_up(make_stack):
+    cli = make_stack("sixth")
     iam, arn = cli.account.client("iam"), policies.derive_policy_arn("auditor", "permissions", cli.settings)
     for n in range(4):
         iam.create_policy_version(PolicyArn=arn, PolicyDocument=json.dumps(doc(f"s3:Get{n}")), SetAsDefault=True)
@@ -186,8 +190,8 @@ def default(cli, arn):
     return policy.default, policy.document
 
 
-def test_roll_back_and_forward_again(stacks):
-    cli = stacks("rollback")
+def test_rollback_goes_back_and_apply_forward_again(make_stack):
+    cli = make_stack("rollback")
     iam, arn = cli.account.client("iam"), policies.derive_policy_arn("auditor", "permissions", cli.settings)
     iam.create_policy_version(PolicyArn=arn, PolicyDocument=json.dumps(doc("s3:ListAllMyBuckets")), SetAsDefault=True)
     assert "1 made" in cli("iam.apply", "--role", "auditor").out
@@ -214,7 +218,7 @@ def test_roll_back_and_forward_again(stacks):
     name = cli.settings.build_role_name("auditor")
     assert "has no v77" in cli(*back, "--policy", name, "--to", "v77", ok=False).err
     assert "has no policy 'other'" in cli(*back, "--policy", "other", ok=False).err
-    assert "There is no role 'nobody'" in cli("iam.rollback", "--role", "nobody", ok=False).err
+    assert "There is no role 'absent'" in cli("iam.rollback", "--role", "absent", ok=False).err
 
 
 def version(cli, stem, document):
@@ -225,9 +229,9 @@ def version(cli, stem, document):
     return arn
 
 
-def test_a_roll_back_leaves_alone_what_was_not_changed_last(stacks):
-    """A reviewed change of one policy is no part of it when another was changed by hand, or taken off."""
-    cli = stacks("rollonly")
+def test_rollback_keeps_policies_not_changed_last(make_stack):
+    """A reviewed change of one policy is not rolled back when another was changed by hand, or detached."""
+    cli = make_stack("rollonly")
     want = policies.read_roles(cli.settings, only="operator")[0]
     version(cli, "permissions-models", doc("s3:Get*"))
     cli("iam.apply", "--role", "operator")  # forward again: as if this had been a change that was reviewed
@@ -246,9 +250,9 @@ def test_a_roll_back_leaves_alone_what_was_not_changed_last(stacks):
     cli("iam.apply", "--role", "operator")
 
 
-def test_the_same_fault_is_rolled_back_a_second_time(stacks):
+def test_same_fault_is_rolled_back_a_second_time(make_stack):
     """What was bad once is kept here, which made the second roll-back say that it was back already."""
-    cli = stacks("rolltwice")
+    cli = make_stack("rolltwice")
     good = policies.read_roles(cli.settings, only="operator")[0].permissions["permissions-data"].document
     arn = version(cli, "permissions-data", doc("s3:ListAllMyBuckets"))
     cli("iam.apply", "--role", "operator")
@@ -258,8 +262,8 @@ def test_the_same_fault_is_rolled_back_a_second_time(stacks):
     assert "0 made" in cli("iam.rollback", "--role", "operator", "--yes").out
 
 
-def test_a_boundary_is_not_rolled_back(stacks):
-    cli = stacks("rollbound")
+def test_boundary_is_not_rolled_back(make_stack):
+    cli = make_stack("rollbound")
     arn = policies.derive_policy_arn("ec2-box", "boundary", cli.settings)
     cli.account.call(
         "iam", "create_policy_version", PolicyArn=arn, PolicyDocument=json.dumps(doc("s3:*")), SetAsDefault=True
@@ -270,8 +274,8 @@ def test_a_boundary_is_not_rolled_back(stacks):
     assert "has no policy" in cli("iam.rollback", "--role", "ec2-box", *named, "--yes", ok=False).err
 
 
-def test_what_iam_does_not_read_back_is_said(stacks):
-    cli = stacks("unread")
+def test_change_not_read_back_is_reported(make_stack):
+    cli = make_stack("unread")
     wanted = [
         replace(want, trust=WANTED[0].trust) if want.role == "ec2-box" else want
         for want in policies.read_roles(cli.settings)

@@ -1,12 +1,12 @@
-"""Differences in meaning: what is written otherwise is no difference, and a wildcard is told by what it goes beyond."""
+"""Differences in meaning: another spelling is no difference, and a wildcard is described by what it covers in addition."""
 
 import json
 
 from tests.unit.test_iam_diff import BUCKET, allow, doc
 
 
-def test_the_command_tells_drift_by_its_exit_code(stacks):
-    cli = stacks("differing")
+def test_drift_sets_the_exit_code(make_stack):
+    cli = make_stack("differing")
     assert "no differences" in cli("iam.diff").out
     name = cli.settings.build_role_name("lambda-invoke")
     iam = cli.account.client("iam")

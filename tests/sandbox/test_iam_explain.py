@@ -1,4 +1,4 @@
-"""iam.explain: AWS's denials and their look-alikes are read, the hop that fails is named, and the change offered does mend it."""
+"""iam.explain: AWS's denials and similar errors are parsed, the hop that fails is named, and the offered change does repair it."""
 
 import json
 import re
@@ -9,13 +9,13 @@ from tests.unit.test_iam_explain import ACCOUNT, denied
 
 
 @pytest.fixture(scope="module")
-def cli(stacks):
-    made = stacks("explain")
+def cli(make_stack):
+    made = make_stack("explain")
     made("iam.apply")
     return made
 
 
-def test_a_denial_on_the_command_line(cli, tmp_path):
+def test_explain_reads_the_message_from_the_command_line(cli, tmp_path):
     names = cli.settings
     who = f"arn:aws:sts::{ACCOUNT}:assumed-role/{names.build_role_name('operator')}/me"
     text = denied(who, "iam:PassRole", names.role_arn("lambda-invoke"))
@@ -30,7 +30,7 @@ def test_a_denial_on_the_command_line(cli, tmp_path):
     assert not re.search(r"\d{12}", done.out)
 
 
-def test_what_the_text_leaves_out_is_taken_from_flags(cli):
+def test_flags_supply_what_the_message_omits(cli):
     flags = ("--principal", "operator", "--resource", f"arn:aws:s3:::{cli.settings.bucket}/elsewhere/x")
     done = cli("iam.explain", "AWS refused HeadObject: 403: Forbidden", *flags, ok=False)
     assert done.code == 7
@@ -39,7 +39,7 @@ def test_what_the_text_leaves_out_is_taken_from_flags(cli):
 
 
 @pytest.mark.parametrize("text", ["nonsense", "@/nowhere", "-", "@/dev/zero"])
-def test_what_cannot_be_explained_is_refused_in_a_sentence(cli, text):
+def test_unexplainable_text_is_rejected_without_a_traceback(cli, text):
     done = cli("iam.explain", text, ok=False)
     assert done.code == 1
     assert "Traceback" not in done.said

@@ -1,4 +1,4 @@
-"""Obsolete roles: found, saved whole, taken apart and brought back; and those that nobody may take away."""
+"""Obsolete roles: found, saved in full, taken apart and restored; and those that must not be removed."""
 
 import json
 import stat
@@ -74,8 +74,9 @@ def removing(account, name, wanted):
     return removal.remove_role(account, name, wanted, lambda steps: run_plan(Dry, account, steps))
 
 
-def test_a_planted_role_is_found_in_a_year_saved_removed_and_restored(stacks):
-    cli = stacks("pruned")
+def test_obsolete_role_is_found_saved_removed_and_restored(make_stack):
+    """A planted role is found a year later, saved, removed and restored."""
+    cli = make_stack("pruned")
     account, name = cli.account, "pruned-old"
     own = planted(account, name)
     before, wanted = seen(account, name), roles.read_roles(cli.settings)
@@ -116,8 +117,9 @@ def killed(account, monkeypatch, after):
     monkeypatch.setattr(account, "make_change", dying)
 
 
-def test_a_removal_broken_off_anywhere_goes_on_and_loses_nothing(stacks, monkeypatch):
-    cli = stacks("prunekill")
+def test_removal_interrupted_anywhere_resumes_without_loss(make_stack, monkeypatch):
+    """A removal that is interrupted anywhere goes on when run again, and loses nothing."""
+    cli = make_stack("prunekill")
     wanted, name = roles.read_roles(cli.settings), "prunekill-old"
     planted(cli.account, name)
     before, runs = seen(cli.account, name), 0
@@ -154,8 +156,8 @@ def test_a_removal_broken_off_anywhere_goes_on_and_loses_nothing(stacks, monkeyp
     assert seen(cli.account, name) == before
 
 
-def test_what_was_narrowed_meanwhile_comes_back_narrow(stacks, monkeypatch):
-    cli, name = stacks("prunenarrow"), "prunenarrow-old"
+def test_role_narrowed_meanwhile_is_restored_narrow(make_stack, monkeypatch):
+    cli, name = make_stack("prunenarrow"), "prunenarrow-old"
     own, iam = planted(cli.account, name), cli.account.client("iam")
     account = cli.account
     with monkeypatch.context() as patched:
@@ -177,15 +179,15 @@ def test_what_was_narrowed_meanwhile_comes_back_narrow(stacks, monkeypatch):
     assert {one["version"]: one["document"] for one in versions} == {"v1": READ, "v2": READ | {"Id": "two"}}
 
 
-def test_what_the_command_refuses(stacks, tmp_path):
-    cli = stacks("prunerefuses")
+def test_prune_and_restore_reject_invalid_requests(make_stack, tmp_path):
+    cli = make_stack("prunerefuses")
     account, settings = cli.account, cli.settings
     iam = account.client("iam")
     iam.create_role(RoleName="prunerefuses-new", AssumeRolePolicyDocument=json.dumps(TRUST))
     for name, words in (
         (settings.build_role_name("auditor"), "is in use: it is described in iam_policies/"),
         ("prunerefuses-new", "is younger than 7 days"),
-        ("nobody", "There is no role nobody"),
+        ("absent", "There is no role absent"),
     ):
         ran = cli("iam.prune", "--roles", name, "--confirm", name, ok=False)
         assert (ran.code, words in ran.err, "Nothing was touched" in ran.err) == (1, True, True), ran.said
@@ -230,10 +232,10 @@ def within(cli, name):
     iam.put_role_policy(RoleName=name, PolicyName="notes", PolicyDocument=json.dumps(READ))
 
 
-def test_bootstrap_is_enough_for_a_role_of_the_stack(stacks, drill):
-    cli, name = stacks("prunewithin"), "kennel-prunewithin-old"
+def test_bootstrap_role_can_prune_a_role_of_the_stack(make_stack, inject_fault):
+    cli, name = make_stack("prunewithin"), "kennel-prunewithin-old"
     within(cli, name)
-    drill("age", role=name, days=200)
+    inject_fault("age", role=name, days=200)
     before = seen(cli.account, name)
     ran = cli("iam.prune", "--roles", name, "--confirm", name)
     assert "the profile's own credentials" not in ran.err
@@ -244,18 +246,18 @@ def test_bootstrap_is_enough_for_a_role_of_the_stack(stacks, drill):
 
 
 @pytest.fixture
-def aged(stacks, drill):
+def make_aged_role(make_stack, inject_fault):
     def make(stack, name, days=200):
-        cli = stacks(stack)
+        cli = make_stack(stack)
         planted(cli.account, name)
-        drill("age", role=name, days=days)
+        inject_fault("age", role=name, days=days)
         return cli
 
     return make
 
 
-def test_the_command_finds_an_old_role_asks_and_removes_it(aged):
-    cli = aged("pruneaged", "pruneaged-old")
+def test_prune_finds_an_old_role_asks_and_removes_it(make_aged_role):
+    cli = make_aged_role("pruneaged", "pruneaged-old")
     dry = cli("--dry", "iam.prune")
     assert "pruneaged-old" in dry.out
     assert "iam.delete_role: pruneaged-old" in dry.err
@@ -274,16 +276,17 @@ def test_the_command_finds_an_old_role_asks_and_removes_it(aged):
     assert "pruneaged-old" in snapshot.read(cli.account).roles
 
 
-def test_a_removal_that_died_at_its_end_is_done_and_its_file_named(stacks, drill):
-    cli, name = stacks("pruneend"), "kennel-pruneend-old"
+def test_removal_with_a_lost_response_is_recognised_as_done(make_stack, inject_fault):
+    """A removal whose last response was lost is done, and its file is named."""
+    cli, name = make_stack("pruneend"), "kennel-pruneend-old"
     within(cli, name)
-    drill("age", role=name, days=200)
-    drill("fault", operation="DeleteRole", do="lost", times=9)
+    inject_fault("age", role=name, days=200)
+    inject_fault("fault", operation="DeleteRole", do="lost", times=9)
     assert cli("iam.prune", "--roles", name, "--confirm", name, ok=False).code != 0
-    drill("faults/clear")
+    inject_fault("faults/clear")
     assert name not in snapshot.read(cli.account).roles
     (path,) = (WORK / "iam" / "pruneend" / "removed").glob("*.json")
-    path.with_name("a.json").write_text("[" * 5000)  # somebody else's file is no reason to stop
+    path.with_name("a.json").write_text("[" * 5000)  # a foreign file is no reason to stop
     words = f"{name} is removed already. Restore it: invoke iam.restore {path}"
     assert words in cli("--dry", "iam.prune").err
     assert json.loads(path.read_text())["finished"] is False
@@ -291,18 +294,18 @@ def test_a_removal_that_died_at_its_end_is_done_and_its_file_named(stacks, drill
     assert json.loads(path.read_text())["finished"] is True
     assert words not in cli("iam.prune").err
     assert words in cli("iam.prune", "--roles", name, "--confirm", name).err
-    drill("fault", operation="CreateRole", do="error", code="EntityAlreadyExists", status=409)
+    inject_fault("fault", operation="CreateRole", do="error", code="EntityAlreadyExists", status=409)
     raced = cli("iam.restore", str(path), ok=False)
     assert (raced.code, "Run the same command again" in raced.err) == (1, True)
-    drill("faults/clear")
+    inject_fault("faults/clear")
     assert f"{name} is back" in cli("iam.restore", str(path)).out
 
 
 OPEN = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Principal": "*", "Action": "sts:AssumeRole"}]}
 
 
-def test_a_file_that_was_tampered_with_makes_nothing(stacks, tmp_path):
-    cli = stacks("prunetampered")
+def test_tampered_file_restores_nothing(make_stack, tmp_path):
+    cli = make_stack("prunetampered")
     path, settings = tmp_path / "f.json", cli.settings
     quiet = {
         "name": "kennel-prunetampered-x",
@@ -335,13 +338,13 @@ def test_a_file_that_was_tampered_with_makes_nothing(stacks, tmp_path):
     assert (set(after.roles), set(after.policies)) == (set(before.roles), set(before.policies))
 
 
-def test_a_role_that_was_too_wide_comes_back_by_its_name(stacks, drill):
-    """Whatever was pruned can be brought back, and nobody brings such a thing back by chance."""
-    cli, name = stacks("prunewide"), "prunewide-old"
+def test_too_wide_role_is_restored_only_by_its_name(make_stack, inject_fault):
+    """Whatever was pruned can be restored, but a role that is too wide only on purpose."""
+    cli, name = make_stack("prunewide"), "prunewide-old"
     iam = cli.account.client("iam")
     iam.create_role(RoleName=name, AssumeRolePolicyDocument=json.dumps(TRUST))
     iam.put_role_policy(RoleName=name, PolicyName="all", PolicyDocument=json.dumps(ALL))
-    drill("age", role=name, days=200)
+    inject_fault("age", role=name, days=200)
     cli("iam.prune", "--roles", name, "--confirm", name)
     (file,) = (WORK / "iam" / "prunewide" / "removed").glob(f"{name}-*.json")
     assert "say --confirm" in cli("iam.restore", str(file), ok=False).err
@@ -352,10 +355,10 @@ def test_a_role_that_was_too_wide_comes_back_by_its_name(stacks, drill):
     iam.delete_role(RoleName=name)
 
 
-def test_a_role_whose_name_another_trust_holds_is_told_of(stacks, drill):
-    cli, name = stacks("prunetrusted"), "kennel-prunetrusted-old"
+def test_prune_reports_trusts_that_name_the_role(make_stack, inject_fault):
+    cli, name = make_stack("prunetrusted"), "kennel-prunetrusted-old"
     within(cli, name)
-    drill("age", role=name, days=200)
+    inject_fault("age", role=name, days=200)
     who = snapshot.read(cli.account).roles[name].arn
     trust = {
         "Version": "2012-10-17",

@@ -8,13 +8,13 @@ from tests.unit.test_iam_simulate import run
 
 
 @pytest.fixture(scope="module")
-def cli(stacks):
-    made = stacks("simulate")
+def cli(make_stack):
+    made = make_stack("simulate")
     made("iam.apply")
     return made
 
 
-def test_the_live_account_with_bucket_policy_and_trust(cli):
+def test_simulate_reads_bucket_policy_and_trust_of_the_account(cli):
     settings, account = cli.settings, cli.account
     bucket, operator = settings.bucket, settings.role_arn("operator")
     thing = f"arn:aws:s3:::{bucket}/datasets/x"
@@ -31,6 +31,6 @@ def test_the_live_account_with_bucket_policy_and_trust(cli):
     assert "There is no role" in run(cli, "operator", "sts:AssumeRole", operator + "x", code=4)
 
 
-def test_the_sandbox_has_no_simulator_and_that_is_said(cli):
+def test_missing_remote_simulator_is_reported(cli):
     said = run(cli, "operator", "sagemaker:CreateModel", "*", "--remote", code=1)
     assert "AWS's simulator did not answer. AWS refused SimulatePrincipalPolicy" in said

@@ -1,4 +1,4 @@
-"""IAM's incident pages, followed: the fault is made by an administrator, as in AWS's console, and the page finds and mends it."""
+"""IAM's incident pages, followed: an administrator makes the fault, as in AWS's console, and the page finds and repairs it."""
 
 import json
 import os
@@ -55,8 +55,8 @@ def refused(account, service, call, **args):
 
 
 @pytest.fixture(scope="module")
-def stack(stacks, pictures_once):
-    cli = stacks("denied")
+def stack(make_stack, pictures_once):
+    cli = make_stack("denied")
     cli("data.up", "net.up")
     cli("data.push", "--dir", pictures_once)
     return cli
@@ -75,18 +75,18 @@ def pictures_once(tmp_path_factory):
     return str(folder)
 
 
-def test_a_policy_of_the_operator_lost_an_action(stack, tmp_path):
-    told = Denied("iam-denied", stack, tmp_path, role="operator")
+def test_iam_denied_page_restores_a_lost_action(stack, tmp_path):
+    case = Denied("iam-denied", stack, tmp_path, role="operator")
     rewritten(stack, "operator", "permissions-data", without("s3:GetObject"))
     denied = stack("data.verify", ok=False)
     assert denied.code == 4
-    told.says(denied.err)
-    page = told.page
+    case.says(denied.err)
+    page = case.page
     assert page.confirmed()
-    why = stack("iam.explain", f"@{told.file}", ok=False).out
+    why = stack("iam.explain", f"@{case.file}", ok=False).out
     assert "Hop 1 of 4" in why
     assert "Next: invoke iam.diff --role operator ; invoke iam.apply --role operator" in why
-    assert not Page("iam-passrole", stack, file=str(told.file)).confirmed()  # another incident's page
+    assert not Page("iam-passrole", stack, file=str(case.file)).confirmed()  # another incident's page
     assert not page.verified()
     assert not page.works("allowed")
     assert not page.works("same")
@@ -97,8 +97,9 @@ def test_a_policy_of_the_operator_lost_an_action(stack, tmp_path):
     stack("data.verify")
 
 
-def test_the_execution_role_cannot_be_taken_and_the_message_is_no_denial(stack, tmp_path):
-    told = Denied("iam-denied", stack, tmp_path, role="sagemaker-execution")
+def test_iam_denied_page_restores_the_execution_role_trust(stack, tmp_path):
+    """The execution role cannot be assumed, and AWS's message is not an access-denied error."""
+    case = Denied("iam-denied", stack, tmp_path, role="sagemaker-execution")
     settings = stack.settings
     foreign = json.loads(json.dumps(roles.read_roles(settings, only="sagemaker-execution")[0].trust.document))
     foreign["Statement"][0]["Condition"] = {"StringEquals": {"aws:SourceAccount": "999999999999"}}
@@ -106,10 +107,10 @@ def test_the_execution_role_cannot_be_taken_and_the_message_is_no_denial(stack, 
     stack.account.call("iam", "update_assume_role_policy", RoleName=name, PolicyDocument=text)
     denied = stack("sm.train", "--no-wait", ok=False)
     assert "ValidationException: Could not assume role" in denied.err
-    told.says(denied.err)
-    page = told.page
+    case.says(denied.err)
+    page = case.page
     assert page.works("why")
-    assert "Hop 3 of 4" in stack("iam.explain", f"@{told.file}", ok=False).out
+    assert "Hop 3 of 4" in stack("iam.explain", f"@{case.file}", ok=False).out
     assert stack("iam.diff", "--role", "sagemaker-execution", ok=False).code == 7
     assert not page.works("allowed")
     assert not page.works("same")
@@ -119,17 +120,18 @@ def test_the_execution_role_cannot_be_taken_and_the_message_is_no_denial(stack, 
     assert not page.works("drift")
 
 
-def test_a_job_may_not_list_its_data_and_the_message_is_no_denial(stack, tmp_path):
-    told = Denied("iam-denied", stack, tmp_path, role="sagemaker-execution")
+def test_iam_denied_page_restores_a_jobs_list_permission(stack, tmp_path):
+    """A job may not list its data, and its message is not an access-denied error."""
+    case = Denied("iam-denied", stack, tmp_path, role="sagemaker-execution")
     rewritten(stack, "sagemaker-execution", "permissions", without("s3:ListBucket"))
     job = json.loads(stack("sm.train", "--no-wait", "--json").out)["job"]
     stack("sm.attach", job, ok=False)
     why = stack("sm.explain", job, ok=False)
     assert "No S3 objects found" in why.out  # as SageMaker has it, whatever the reason
-    told.says(why.out)
-    page = told.page
+    case.says(why.out)
+    page = case.page
     assert page.confirmed()
-    assert "Hop 4 of 4" in stack("iam.explain", f"@{told.file}", ok=False).out
+    assert "Hop 4 of 4" in stack("iam.explain", f"@{case.file}", ok=False).out
     assert not page.works("allowed")
     assert not page.works("same")
     assert page.works("back")
@@ -148,8 +150,8 @@ def for_another(one):
 
 
 @pytest.mark.parametrize("alter", [taken_away, for_another])
-def test_a_role_may_not_be_passed(stack, tmp_path, alter):
-    told = Denied(
+def test_iam_passrole_page_restores_the_permission(stack, tmp_path, alter):
+    case = Denied(
         "iam-passrole",
         stack,
         tmp_path,
@@ -157,15 +159,15 @@ def test_a_role_may_not_be_passed(stack, tmp_path, alter):
         passed=stack.settings.role_arn("lambda-invoke"),
         service="lambda.amazonaws.com",
     )
-    page = told.page
+    page = case.page
     assert page.works("simulate")
     rewritten(stack, "operator", "permissions-function", alter)
     denied = stack("lambda.deploy", ok=False)
     assert denied.code == 4
     assert "iam:PassRole" in denied.err
-    told.says(denied.err)
+    case.says(denied.err)
     assert page.confirmed()
-    near = "iam:PassedToService" in stack("iam.explain", f"@{told.file}", ok=False).out.partition("Near: ")[2]
+    near = "iam:PassedToService" in stack("iam.explain", f"@{case.file}", ok=False).out.partition("Near: ")[2]
     assert near is (alter is for_another)
     assert not page.works("allowed")
     assert not page.works("simulate")
@@ -177,7 +179,7 @@ def test_a_role_may_not_be_passed(stack, tmp_path, alter):
 
 
 def signing(cli, key, secret, token=None):
-    """A client of whoever has these keys."""
+    """A client that signs with these keys."""
     import botocore.session
 
     return botocore.session.Session().create_client(
@@ -191,8 +193,8 @@ def signing(cli, key, secret, token=None):
 
 
 @pytest.fixture
-def leak(stack):
-    """A user with all rights and a key in somebody's hands; gone when the test is over."""
+def leaked_key(stack):
+    """A user with all permissions and a leaked key; deleted when the test is over."""
     iam = stack.account.client("iam")
     iam.create_user(UserName="leaky")
     iam.put_user_policy(UserName="leaky", PolicyName="all", PolicyDocument=json.dumps(EVERYTHING))
@@ -205,18 +207,18 @@ def leak(stack):
     iam.delete_user(UserName="leaky")
 
 
-def test_a_key_leaked(stack, leak):
+def test_leaked_key_page_revokes_a_users_key(stack, leaked_key):
     from botocore.exceptions import ClientError
 
     page = Page("leaked-key", stack, who="leaky")
-    intruder = signing(stack, *leak)
+    intruder = signing(stack, *leaked_key)
     assert intruder.get_caller_identity()["Arn"].endswith(":user/leaky")
     assert page.confirmed()
     assert not page.works("gone")
     assert not page.works("narrowed")
     cut = stack("iam.revoke", "leaky", "--yes")
     assert "2 made" in cut.out
-    assert leak[0] not in cut.said + (WORK / "audit.jsonl").read_text()
+    assert leaked_key[0] not in cut.said + (WORK / "audit.jsonl").read_text()
     with pytest.raises(ClientError, match="InvalidClientTokenId"):
         intruder.get_caller_identity()
     assert page.works("cut")  # again: nothing is left to do
@@ -228,11 +230,11 @@ def test_a_key_leaked(stack, leak):
     assert not page.works("alive")
 
 
-def test_a_role_that_anybody_may_take(stack):
+def test_leaked_key_page_narrows_an_open_trust(stack):
     page = Page("leaked-key", stack, who="lambda-invoke", role="lambda-invoke")
     name, arn = stack.settings.build_role_name("lambda-invoke"), stack.settings.role_arn("lambda-invoke")
     assert not page.confirmed()  # a role that is as it should be
-    taking = {"RoleArn": arn, "RoleSessionName": "whoever"}
+    taking = {"RoleArn": arn, "RoleSessionName": "anyone"}
     refused(stack.account, "sts", "assume_role", **taking)
     stack.account.call("iam", "update_assume_role_policy", RoleName=name, PolicyDocument=json.dumps(ANYBODY))
     stack.account.call("sts", "assume_role", **taking)
@@ -247,8 +249,8 @@ def test_a_role_that_anybody_may_take(stack):
     assert not page.works("alive")
 
 
-def test_sessions_under_way_are_cut_off_and_later_ones_work(stacks, tmp_path):
-    cli = stacks("revoked")
+def test_revoke_ends_current_sessions_and_allows_new_ones(make_stack, tmp_path):
+    cli = make_stack("revoked")
     cli("data.up")
     session = Account(cli.settings, "operator")
     listed = {"Bucket": cli.settings.bucket}
@@ -266,7 +268,7 @@ def test_sessions_under_way_are_cut_off_and_later_ones_work(stacks, tmp_path):
     assert "(iam.revoke): assume the role again" in cli("iam.explain", f"@{file}").out
     later = Account(cli.settings, "operator")
     later.call("s3", "get_bucket_versioning", **listed)
-    # iam.apply does not lift it, and it is no drift
+    # iam.apply does not lift it, and it is not drift
     assert "0 made" in cli("iam.apply").out
     assert "old sessions are revoked" in cli("iam.diff").err
     refused(session, "s3", "get_bucket_versioning", **listed)
@@ -275,9 +277,9 @@ def test_sessions_under_way_are_cut_off_and_later_ones_work(stacks, tmp_path):
     refused(later, "s3", "get_bucket_versioning", **listed)
 
 
-def test_a_session_of_the_same_second_or_taken_while_it_asks_is_cut_off(stacks):
-    """AWS tells when a session began in whole seconds, and somebody may think before typing y."""
-    cli = stacks("revokedsoon")
+def test_revoke_covers_sessions_begun_until_it_is_confirmed(make_stack):
+    """AWS tells when a session began in whole seconds, and the operator may think before typing y."""
+    cli = make_stack("revokedsoon")
     cli("data.up")
     looking = {"Bucket": cli.settings.bucket}
     before = Account(cli.settings, "operator")
@@ -297,7 +299,7 @@ def test_a_session_of_the_same_second_or_taken_while_it_asks_is_cut_off(stacks):
         assert "explicit deny" in refused(session, "s3", "get_bucket_versioning", **looking)
 
 
-def test_a_word_that_means_two_is_refused(stack, leak):
+def test_ambiguous_principal_is_rejected(stack, leaked_key):
     """A role's folder beats no user of that name: the wrong one would be cut off."""
     iam = stack.account.client("iam")
     iam.create_user(UserName="operator")
@@ -311,7 +313,7 @@ def test_a_word_that_means_two_is_refused(stack, leak):
         iam.delete_user(UserName="operator")
 
 
-def test_a_password_is_told(stack, leak):
+def test_revoke_reports_a_password(stack, leaked_key):
     stack.account.call("iam", "create_login_profile", UserName="leaky", Password="correct-Horse7")
     try:
         cut = stack("iam.revoke", "leaky", "--yes")
@@ -324,6 +326,6 @@ def test_a_password_is_told(stack, leak):
     assert "0 made" in stack("iam.revoke", "leaky", "--yes").out
 
 
-def test_nobody_cuts_himself_off(stack):
+def test_callers_cannot_revoke_themselves(stack):
     refusal = stack("iam.revoke", "administrator", "--yes", ok=False)
     assert (refusal.code, "you would revoke yourself" in refusal.err) == (1, True)

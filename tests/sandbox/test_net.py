@@ -1,4 +1,4 @@
-"""The network's plan, by equality; a second run that changes nothing; drift that is mended."""
+"""The network's plan, by equality; a second run that changes nothing; drift that is repaired."""
 
 import contextlib
 import http.server
@@ -30,9 +30,9 @@ def saying(words):
         server.shutdown()
 
 
-def test_my_address_is_asked_for_and_checked(stacks):
+def test_own_address_is_queried_and_validated(make_stack):
     with saying(b"203.0.113.7\n") as url:
-        cli = stacks("address", f"net: {{address_service: {url}}}")
+        cli = make_stack("address", f"net: {{address_service: {url}}}")
         assert json.loads(cli("net.my-address", "--json").out) == {"address": "203.0.113.7", "own_address": ""}
     with saying(b"<html>" + b"x" * 10_000) as url, pytest.raises(OpsError, match="which is not an IPv4 address"):
         own_address.request_own_address(url)
@@ -40,15 +40,15 @@ def test_my_address_is_asked_for_and_checked(stacks):
         own_address.request_own_address("http://127.0.0.1:9/")
 
 
-def test_the_plan_of_an_empty_account_is_as_it_was_agreed(stacks):
-    """A golden file: whoever changes the plan changes this file, and sees in the review what AWS will be asked for."""
-    cli = stacks("golden")
+def test_plan_of_an_empty_account_equals_the_golden_file(make_stack):
+    """A golden file: a change of the plan changes this file, so that the review shows which calls AWS will get."""
+    cli = make_stack("golden")
     shown = re.sub(r"\b(pl|subnet|vpc)-[0-9a-f]+", r"\1-1", cli("--dry", "net.up").err)
     assert shown == (ROOT / "tests" / "golden" / "net-up.txt").read_text()
 
 
-def test_dry_up_twice_and_down(stacks):
-    cli = stacks("network")
+def test_net_is_planned_created_repeated_and_deleted(make_stack):
+    cli = make_stack("network")
     dry = cli("--dry", "net.up")
     assert "~ ec2.create_vpc: create the VPC, 10.20.0.0/16" in dry.err
     assert dry.err.strip().endswith("28 to make; nothing was touched")
@@ -63,8 +63,9 @@ def test_dry_up_twice_and_down(stacks):
     assert "There is no network" in cli("net.down", "--yes").out
 
 
-def test_a_crash_after_any_call_leaves_nothing_that_a_second_run_does_not_find(stacks):
-    cli = stacks("crash")
+def test_second_run_continues_after_a_crash_at_any_call(make_stack):
+    """A crash after any call leaves nothing that a second run does not find."""
+    cli = make_stack("crash")
     account, total = cli.account, 28
 
     class Crash(BaseException):

@@ -43,8 +43,8 @@ def model_of(cli, job, folder):
     put(cli, f"jobs/{job}/output/model.tar.gz", packed(folder))
 
 
-def test_a_jobs_report_on_the_command_line(stacks, pictures, tmp_path):
-    cli = stacks("report")
+def test_report_command_writes_the_same_page_twice(make_stack, pictures, tmp_path):
+    cli = make_stack("report")
     cli("data.up")
     digest = pushed(cli, pictures)
     model_of(cli, "kennel-fake", folder_of(tmp_path / "model", ["cat", "dog"], each=3, skill=0.4, data=digest))

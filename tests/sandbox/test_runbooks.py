@@ -5,8 +5,8 @@ from ops.incidents import runbooks
 from tests.unit.test_runbooks import PAGES
 
 
-def test_pages_are_listed_and_shown(stacks):
-    cli = stacks("pages")
+def test_pages_are_listed_and_shown(make_stack):
+    cli = make_stack("pages")
     assert "box-unreachable" in cli("runbook.list").out
     assert cli("runbook.show", "audit").out == (ROOT / "runbooks" / "audit.md").read_text() + "\n"
     assert "Did you mean audit?" in cli("runbook.show", "audt", ok=False).err

@@ -1,8 +1,8 @@
 """SageMaker: plans by equality, jobs that really run and really fail, releases that really answer."""
 
 
-def test_an_endpoint_that_does_not_exist_is_said_not_to_exist(stacks):
-    cli = stacks("noendpoint")
+def test_missing_endpoint_is_reported_by_every_command(make_stack):
+    cli = make_stack("noendpoint")
     for command in (
         ("sm.status",),
         ("sm.autoscale",),

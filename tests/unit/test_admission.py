@@ -1,4 +1,4 @@
-"""The line in front of the workers: who is let in, who is told to come again, and that a place is free when its work has ended."""
+"""The queue in front of the workers: which requests are admitted, which get 503, and that a place is free when its work has ended."""
 
 import asyncio
 import threading
@@ -12,7 +12,7 @@ async def body():
     return b"picture"
 
 
-def test_more_than_the_limit_are_refused_until_some_have_left():
+def test_requests_over_the_limit_get_busy_until_some_finish():
     async def story():
         door, line = threading.Event(), Admission(1)
         asked = [asyncio.create_task(line.process(body, lambda _: door.wait(5))) for _ in range(line.limit)]
@@ -29,7 +29,8 @@ def test_more_than_the_limit_are_refused_until_some_have_left():
     asyncio.run(story())
 
 
-def test_who_waits_too_long_is_told_so_and_the_place_stays_taken_until_the_work_ends(monkeypatch):
+def test_late_request_keeps_its_place_until_the_work_ends(monkeypatch):
+    """A request over its deadline gets an error; its place stays taken until the work ends."""
     monkeypatch.setattr(admission, "DEADLINE_S", 0.1)
 
     async def story():
@@ -38,7 +39,7 @@ def test_who_waits_too_long_is_told_so_and_the_place_stays_taken_until_the_work_
             await line.process(body, lambda _: door.wait(5))
         assert line.request_count == 1
         done = []
-        with pytest.raises(DeadlineExceeded):  # behind it, and never begun: nobody waits for it any more
+        with pytest.raises(DeadlineExceeded):  # behind it, and never begun: its caller does not wait any more
             await line.process(body, done.append)
         door.set()
         for _ in range(100):
@@ -50,7 +51,7 @@ def test_who_waits_too_long_is_told_so_and_the_place_stays_taken_until_the_work_
     asyncio.run(story())
 
 
-def test_a_body_that_never_comes_is_late_too(monkeypatch):
+def test_body_that_never_arrives_is_late(monkeypatch):
     monkeypatch.setattr(admission, "DEADLINE_S", 0.05)
 
     async def story():
@@ -67,7 +68,9 @@ def test_a_body_that_never_comes_is_late_too(monkeypatch):
     asyncio.run(story())
 
 
-def test_what_goes_wrong_inside_comes_out_and_leaves_no_place_taken():
+def test_failed_work_raises_and_frees_its_place():
+    """An exception of the work is raised to the caller, and leaves no place taken."""
+
     async def story():
         line = Admission(1)
         with pytest.raises(ZeroDivisionError):
@@ -78,7 +81,9 @@ def test_what_goes_wrong_inside_comes_out_and_leaves_no_place_taken():
     asyncio.run(story())
 
 
-def test_only_an_answer_says_that_inferences_pass():
+def test_only_a_result_counts_as_answered():
+    """Only a result, and no exception, shows that inferences work."""
+
     async def story():
         line = Admission(1)
         line.last_answer_at = 0.0

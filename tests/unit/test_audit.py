@@ -139,12 +139,13 @@ POSITIVE = [
 
 
 @pytest.mark.parametrize(("rule", "severity", "statements"), POSITIVE)
-def test_what_a_statement_gives_away(rule, severity, statements):
+def test_wide_statement_is_a_finding(rule, severity, statements):
     assert severity in of(rule, *statements)
 
 
 @pytest.mark.parametrize(("rule", "severity", "statements"), POSITIVE)
-def test_what_is_denied_out_of_bounds_or_over_is_not_given(rule, severity, statements):
+def test_denied_bounded_or_expired_statement_is_no_finding(rule, severity, statements):
+    """What is denied, outside the boundary or expired gives nothing away."""
     assert of(rule, *statements, deny("*")) == []
     assert of(rule, *statements, boundary=[EMPTY_BUCKET]) == []
     expired = [{**one, **YESTERDAY} if "Condition" not in one else one for one in statements]
@@ -183,11 +184,12 @@ def test_what_is_denied_out_of_bounds_or_over_is_not_given(rule, severity, state
         ("IAM-NOT-001", [allow("s3:GetObject"), {"Effect": "Deny", "NotAction": "s3:*", "Resource": "*"}]),
     ],
 )  # fmt: skip
-def test_what_is_left_alone(rule, statements):
+def test_narrow_statements_have_no_finding(rule, statements):
     assert of(rule, *statements) == []
 
 
-def test_a_finding_names_the_statement_the_policy_and_what_passed():
+def test_finding_names_policy_statement_and_remaining_actions():
+    """A finding names the statement, the policy, and the actions that no deny takes away."""
     statements = [
         allow("s3:ListBucket", "arn:aws:s3:::mine", Sid="Fine"),
         allow(["kms:PutKeyPolicy", "s3:PutBucketPolicy"], Sid="Wide"),
@@ -210,7 +212,7 @@ ATTACHED = "arn:aws:iam::aws:policy/"
         ("AmazonS3ReadOnlyAccess", None, []),
     ],
 )
-def test_the_wide_policies_of_aws_are_known_by_name(name, text, expected):
+def test_wide_policies_of_aws_are_known_by_name(name, text, expected):
     made, held = role("r")
     policy = {ATTACHED + name: Managed(ATTACHED + name, doc(*text))} if text else {}
     have = account((replace(made, attached=(*made.attached, ATTACHED + name)), held), policies=policy)
@@ -226,26 +228,28 @@ def test_the_wide_policies_of_aws_are_known_by_name(name, text, expected):
         ("AmazonS3ReadOnlyAccess", [allow("s3:Get*")], []),
     ],
 )
-def test_a_boundary_whose_text_is_not_at_hand_bounds_nothing_and_is_told(boundary, text, expected):
+def test_boundary_with_unknown_text_does_not_restrict(boundary, text, expected):
+    """A boundary whose text is missing restricts nothing, and is reported."""
     made, held = role("r", EVERYTHING)
     policy = {ATTACHED + boundary: Managed(ATTACHED + boundary, doc(*text))} if text else {}
     have = account((replace(made, boundary=ATTACHED + boundary), held), policies=policy)
     assert found(have, "IAM-ADMIN-001", "IAM-UNREAD-001") == [(*one, "r") for one in expected]
 
 
-def test_a_policy_whose_text_is_not_at_hand_is_told():
+def test_policy_with_unknown_text_is_reported():
     made, held = role("r")
     for arn in (ATTACHED + "AWSSupportAccess", f"arn:aws:iam::{ACCOUNT}:policy/absent"):
         have = account((replace(made, attached=(*made.attached, arn)), held))
         assert found(have) == [("medium", "IAM-UNREAD-001", "r")]
         assert found(account((replace(made, attached=(*made.attached, arn)), held), policies={arn: Managed(arn, doc())})) != found(have)  # fmt: skip
     gone = f"arn:aws:iam::{ACCOUNT}:policy/gone"
-    (told,) = audited(account((replace(made, boundary=gone), held)))
-    assert (told.rule, told.policy) == ("IAM-UNREAD-001", gone)
-    assert "it allowed nothing" in told.message
+    (result,) = audited(account((replace(made, boundary=gone), held)))
+    assert (result.rule, result.policy) == ("IAM-UNREAD-001", gone)
+    assert "it allowed nothing" in result.message
 
 
-def test_what_only_a_user_can_be_asked_is_no_condition_that_a_role_meets():
+def test_user_only_conditions_never_match_roles():
+    """A condition that only a user meets is one that a role does not meet."""
     for key, value in (("aws:username", "*"), ("aws:PrincipalType", "User")):
         assert of("IAM-ADMIN-001", EVERYTHING | when("StringLike", key, value)) == []
         assert of("IAM-ADMIN-001", EVERYTHING, deny("*", **when("StringLike", key, value))) == ["critical"]
@@ -254,16 +258,16 @@ def test_what_only_a_user_can_be_asked_is_no_condition_that_a_role_meets():
     assert of("IAM-ADMIN-001", EVERYTHING | when("StringEquals", "aws:PrincipalType", "AssumedRole")) == ["critical"]
 
 
-def test_who_may_pass_an_administrators_role_is_told_by_whom():
+def test_passing_an_administrator_role_is_a_finding():
     passer = role("passer", allow("iam:PassRole", f"{ROLE}/boss", **TO_EC2))
-    other = role("other", allow("iam:PassRole", f"{ROLE}/nobody", **TO_EC2))
+    other = role("other", allow("iam:PassRole", f"{ROLE}/absent", **TO_EC2))
     have = account(passer, other, role("boss", EVERYTHING))
     assert found(have, "IAM-PASS-002") == [("high", "IAM-PASS-002", "passer")]
     (one,) = [f for f in audited(have) if f.rule == "IAM-PASS-002"]
     assert one.path[-1] == f"{ROLE}/boss"
 
 
-def test_a_boundary_that_its_holder_may_lift_holds_nobody():
+def test_boundary_that_its_principal_can_lift_is_a_finding():
     bound = f"arn:aws:iam::{ACCOUNT}:policy/bound"
     lifts = [allow("iam:CreatePolicyVersion", bound), allow("iam:DeleteRolePermissionsBoundary", f"{ROLE}/planted")]
     assert of("IAM-BOUND-001", lifts[0], boundary=[EVERYTHING]) == ["high"]
@@ -274,7 +278,7 @@ def test_a_boundary_that_its_holder_may_lift_holds_nobody():
     assert of("IAM-BOUND-001", put, boundary=[EVERYTHING]) == []
 
 
-def test_a_role_of_a_stack_has_a_boundary():
+def test_stack_role_without_a_boundary_is_a_finding():
     made, held = role("kennel-demo-x")
     ours = replace(made, arn=f"{ROLE}/kennel/demo/kennel-demo-x")
     assert found(account((ours, held)), "IAM-BOUND-001") == [("medium", "IAM-BOUND-001", "kennel-demo-x")]
@@ -383,7 +387,7 @@ ONE_USER = {"AWS": f"arn:aws:iam::{ACCOUNT}:user/u"}
         ([trusting(ONE_USER, **when("Null", "aws:MultiFactorAuthAge", "false"))], []),
     ],
 )  # fmt: skip
-def test_who_may_take_a_role(statements, expected):
+def test_open_trusts_are_findings(statements, expected):
     assert sorted(set(trusted(*statements)), key=lambda one: one[1]) == sorted(expected, key=lambda one: one[1])
 
 
@@ -422,11 +426,12 @@ def vouched(host, sub, operator="StringLike", **more):
         ("oidc.eks.us-east-1.amazonaws.com/id/1", "system:serviceaccount:dogs:*", []),
     ],
 )
-def test_whose_pipeline_may_take_a_role(host, sub, severities):
+def test_open_oidc_subjects_are_findings(host, sub, severities):
     assert vouched(host, sub) == severities
 
 
-def test_a_pipelines_other_claims_count_where_they_say_whose_it_is():
+def test_other_oidc_claims_can_restrict_the_trust():
+    """A pipeline's other claims count where they say whose pipeline it is."""
     assert vouched(HOST, "*:environment:prod", repository_id="275403409") == []
     assert vouched(HOST, "repo:*", repository="us/dogs") == []
     assert vouched(HOST, "repo:us/*", repository="us/dogs") == []
@@ -434,13 +439,13 @@ def test_a_pipelines_other_claims_count_where_they_say_whose_it_is():
     assert vouched(HOST, "repo:us/*", operator="StringEquals") == []  # no wildcard there
 
 
-def test_service_linked_roles_are_aws_own():
+def test_service_linked_roles_are_ignored():
     made, held = role("AWSServiceRoleForX", EVERYTHING, trust=doc(trusting("*")), days=900)
     linked = replace(made, arn=f"{ROLE}/aws-service-role/x.amazonaws.com/AWSServiceRoleForX")
     assert found(account((linked, held))) == []
 
 
-def test_a_role_that_may_do_everything_has_short_sessions():
+def test_long_session_of_an_administrator_is_a_finding():
     rules = "IAM-TRUST-007"
     assert found(account(role("r", EVERYTHING, session_s=7200)), rules) == [("low", rules, "r")]
     assert found(account(role("r", EVERYTHING)), rules) == []
@@ -454,7 +459,7 @@ DAYS = timedelta(1)
     ("days", "used", "unused"),
     [(91, None, True), (89, None, False), (400, 91, True), (400, 89, False), (3, None, False), (3, 2, False)],
 )
-def test_a_role_nobody_used_for_ninety_days(days, used, unused):
+def test_role_unused_for_90_days_is_a_finding(days, used, unused):
     made = role("r", days=days, last_used=used and NOW - used * DAYS)
     assert bool(found(account(made), "IAM-USE-001")) is unused
 
@@ -474,15 +479,15 @@ BOTH = doc(trusting({"Service": ["lambda.amazonaws.com", "ec2.amazonaws.com"]}))
         ("resize", LAMBDA, 30, frozenset(), False),
     ],
 )
-def test_a_role_whose_function_is_gone(name, trust, days, functions, gone):
+def test_role_of_a_deleted_function_is_a_finding(name, trust, days, functions, gone):
     have = account(role(name, trust=trust, days=days, last_used=NOW - 10 * DAYS))
-    told = [
+    result = [
         f.message
         for f in audited(have, facts=account_facts.AccountFacts(function_names=functions))
         if f.rule == "IAM-USE-001"
     ]
     where = f"in {SETTINGS.aws.region}, the only region that was checked"
-    assert told == ([f"its function resize does not exist {where}"] if gone else [])
+    assert result == ([f"its function resize does not exist {where}"] if gone else [])
 
 
 @pytest.mark.parametrize(
@@ -492,19 +497,19 @@ def test_a_role_whose_function_is_gone(name, trust, days, functions, gone):
         (1, "us-east-1", False),  # its function was deleted today, perhaps
         (8, "us-east-1", True),
         (8, "", True),
-        (8, "eu-west-1", False),  # where nobody looked for functions
+        (8, "eu-west-1", False),  # a region whose functions were not listed
         (91, "eu-west-1", True),
     ],
 )
-def test_a_role_that_works_in_another_region_is_not_obsolete(used, region, gone):
+def test_role_used_in_another_region_is_not_obsolete(used, region, gone):
     used = used and NOW - used * DAYS
     (made, policies) = role("resize-role-a1b2c3d4", trust=LAMBDA, days=100 if used else 30, last_used=used)
     have = account((replace(made, last_region=region), policies))
-    told = [f.message for f in audited(have, facts=account_facts.AccountFacts(function_names=frozenset()))]
-    assert any("its function resize does not exist" in message for message in told) is gone
+    result = [f.message for f in audited(have, facts=account_facts.AccountFacts(function_names=frozenset()))]
+    assert any("its function resize does not exist" in message for message in result) is gone
 
 
-def test_services_that_were_granted_and_never_used():
+def test_granted_and_unused_services_are_findings():
     made = role("r", allow(["s3:GetObject", "sqs:SendMessage", "sns:Publish"], "arn:aws:s3:::mine/*"), days=200)
     usage = {made[0].arn: {"s3": NOW - DAYS, "sqs": NOW - 100 * DAYS, "sns": None, "ec2": None}}
     (one,) = [
@@ -514,7 +519,7 @@ def test_services_that_were_granted_and_never_used():
     assert found(account(made), "IAM-USE-002", facts=account_facts.AccountFacts()) == []
 
 
-def test_what_nobody_holds():
+def test_unattached_policies_and_groups_are_findings():
     made, held = role("r")
     free = Managed(f"arn:aws:iam::{ACCOUNT}:policy/free", doc(EMPTY_BUCKET), attachments=0)
     bound = Managed(f"arn:aws:iam::{ACCOUNT}:policy/bound", doc(EMPTY_BUCKET), attachments=0, boundaries=1)
@@ -556,29 +561,30 @@ def aged(made, used=None, n=1):
         (row("<root_account>", mfa_active="true", **aged(1)), [("critical", "KEY-001")]),
     ],
 )
-def test_keys_and_passwords(cells, expected):
+def test_keys_and_passwords_are_judged(cells, expected):
     boss = Principal("boss", f"arn:aws:iam::{ACCOUNT}:user/boss", None, {"all": doc(EVERYTHING)})
     have = account((boss, Managed("arn:aws:iam::1:policy/x", doc(EMPTY_BUCKET), attachments=1)))
     more = account_facts.parse({"credentials": [cells]})
-    told = [(f.severity, f.rule[4:]) for f in audited(have, facts=more) if f.rule in ("IAM-KEY-001", "IAM-KEY-002")]
-    assert told == expected
+    result = [(f.severity, f.rule[4:]) for f in audited(have, facts=more) if f.rule in ("IAM-KEY-001", "IAM-KEY-002")]
+    assert result == expected
 
 
-def test_root_is_judged_by_the_accounts_summary_where_there_is_no_report():
+def test_root_is_judged_by_the_account_summary():
+    """Without a credential report, the root user is judged by the account's summary."""
     have = account(role("r"))
     bad, good = (
         {"AccountMFAEnabled": 0, "AccountAccessKeysPresent": 1},
         {"AccountMFAEnabled": 1, "AccountAccessKeysPresent": 0},
     )
-    told = found(have, "IAM-KEY-001", "IAM-KEY-002", facts=account_facts.parse({"summary": bad}))
-    assert told == [("critical", "IAM-KEY-001", "<root_account>"), ("critical", "IAM-KEY-002", "<root_account>")]
+    result = found(have, "IAM-KEY-001", "IAM-KEY-002", facts=account_facts.parse({"summary": bad}))
+    assert result == [("critical", "IAM-KEY-001", "<root_account>"), ("critical", "IAM-KEY-002", "<root_account>")]
     assert found(have, "IAM-KEY-001", "IAM-KEY-002", facts=account_facts.parse({"summary": good})) == []
     assert (
         found(have, "IAM-KEY-001", "IAM-KEY-002", facts=account_facts.parse({"summary": bad, "credentials": []})) == []
     )
 
 
-def test_users_inline_policies_and_what_a_group_gives():
+def test_user_policies_include_inline_and_group_ones():
     have = parse_snapshot([{
         "UserDetailList": [{
             "UserName": "u", "Arn": f"arn:aws:iam::{ACCOUNT}:user/u", "GroupList": ["g"],
@@ -593,8 +599,8 @@ def test_users_inline_policies_and_what_a_group_gives():
             "RolePolicyList": [{"PolicyName": "own", "PolicyDocument": doc(EMPTY_BUCKET)}],
         }],
     }])  # fmt: skip
-    told = found(have, "IAM-ADMIN-001", "IAM-INLINE-001", "IAM-KEY-003")
-    assert told == [
+    result = found(have, "IAM-ADMIN-001", "IAM-INLINE-001", "IAM-KEY-003")
+    assert result == [
         ("critical", "IAM-ADMIN-001", "u"), ("medium", "IAM-INLINE-001", "u"), ("medium", "IAM-KEY-003", "u"),
         ("low", "IAM-INLINE-001", "g"), ("low", "IAM-INLINE-001", "r"),
     ]  # fmt: skip
@@ -602,7 +608,7 @@ def test_users_inline_policies_and_what_a_group_gives():
     assert found(have, "IAM-KEY-003", facts=idle) == []
 
 
-def test_quotas():
+def test_exhausted_quotas_are_findings():
     made, held = role("r")
     many = tuple(f"arn:aws:iam::{ACCOUNT}:policy/p{n}" for n in range(11))
     assert found(account((replace(made, attached=many), held)), "IAM-QUOTA-002") == [("high", "IAM-QUOTA-002", "r")]
@@ -629,12 +635,12 @@ ANYONE = "http://acs.amazonaws.com/groups/global/AllUsers"
 
 
 def exposed(**more):
-    told = audited(account(role("r")), facts=account_facts.parse(more))
-    return [(f.severity, f.rule, f.message) for f in told if f.rule.startswith(("IAM-EXPO-001", "IAM-EXPO-003"))]
+    result = audited(account(role("r")), facts=account_facts.parse(more))
+    return [(f.severity, f.rule, f.message) for f in result if f.rule.startswith(("IAM-EXPO-001", "IAM-EXPO-003"))]
 
 
 def guarded(allowed, denied=None, who="*"):
-    """A bucket that lets in whom the first condition lets in, and denies by the second."""
+    """A bucket whose policy allows by the first condition, and denies by the second."""
     statements = [trusting(who, "s3:GetObject", Resource="arn:aws:s3:::b/*", **allowed)]
     statements += [trusting("*", "s3:*", "Deny", Resource="arn:aws:s3:::b/*", **denied)] if denied else []
     return {"blocks": PRIVATE, "policy": doc(*statements)}
@@ -676,10 +682,10 @@ def guarded(allowed, denied=None, who="*"):
         ({"blocks": PRIVATE, "grants": [ANYONE]}, ""),
     ],
 )  # fmt: skip
-def test_a_bucket_that_others_can_read(bucket, expected):
-    told = exposed(buckets={"b": bucket})
-    assert any(expected in message for _, _, message in told) if expected else told == []
-    assert {(severity, rule) for severity, rule, _ in told} <= {("high", "IAM-EXPO-001")}
+def test_bucket_readable_by_others_is_a_finding(bucket, expected):
+    result = exposed(buckets={"b": bucket})
+    assert any(expected in message for _, _, message in result) if expected else result == []
+    assert {(severity, rule) for severity, rule, _ in result} <= {("high", "IAM-EXPO-001")}
 
 
 def function(principal, **more):
@@ -709,9 +715,9 @@ def function(principal, **more):
         ({"policies": [], "urls": ["AWS_IAM"]}, ""),
     ],
 )  # fmt: skip
-def test_a_function_that_others_can_call(given, expected):
-    told = exposed(functions={"f": given})
-    assert any(expected in message for _, _, message in told) if expected else told == []
+def test_function_callable_by_others_is_a_finding(given, expected):
+    result = exposed(functions={"f": given})
+    assert any(expected in message for _, _, message in result) if expected else result == []
 
 
 def group(*cidrs, protocol="tcp", ports=(22, 22)):
@@ -765,9 +771,9 @@ def acl(*entries):
         ([group("fd00::/8")], [], []),
     ],
 )  # fmt: skip
-def test_networks_open_to_the_world(groups, acls, severities):
-    told = [s for s, rule, _ in exposed(groups=groups, acls=acls) if rule == "IAM-EXPO-003"]
-    assert told == severities
+def test_networks_open_to_the_world_are_findings(groups, acls, severities):
+    result = [s for s, rule, _ in exposed(groups=groups, acls=acls) if rule == "IAM-EXPO-003"]
+    assert result == severities
 
 
 def applied(**changed):
@@ -800,11 +806,12 @@ STRAY = f"arn:aws:iam::{ACCOUNT}:policy{SETTINGS.role_path}stray"
         ("detached", applied(**{"ec2-box": {"attached": ()}}), [("high", "IAM-DRIFT-001"), ("medium", "IAM-DRIFT-002")]),
     ],
 )  # fmt: skip
-def test_what_differs_from_the_repository(name, have, expected):
+def test_drift_of_a_role_is_a_finding(name, have, expected):
     assert sorted(set(drifted(have))) == sorted((severity, rule, BOX) for severity, rule in expected)
 
 
-def test_a_changed_policy_a_missing_role_and_what_stands_in_no_folder_differ():
+def test_drift_covers_policies_and_missing_and_extra_ones():
+    """A changed policy, a missing role and a policy of no folder are drift."""
     have = applied()
     changed = replace(have, policies=have.policies | {OTHER: replace(have.policies[OTHER], policy=doc(EVERYTHING))})
     assert drifted(changed) == [("high", "IAM-DRIFT-001", BOX)]
@@ -818,7 +825,7 @@ def test_a_changed_policy_a_missing_role_and_what_stands_in_no_folder_differ():
     assert found(more, "IAM-DRIFT-002") == []
 
 
-REASON = "Looked at on a Tuesday; nobody else has it."
+REASON = "Looked at on a Tuesday; no other role has it."
 TODAY = NOW.date()
 
 
@@ -832,8 +839,8 @@ def waived(*given, have=None, complete=True):
     more = (
         account_facts.parse({"credentials": [], "buckets": {}, "groups": [], "usage": {"x": {}}}) if complete else None
     )
-    told = audited(have or account(role("r", allow("sqs:*"))), facts=more, waivers=given)
-    return [f.rule for f in told if not f.waived], [f.rule for f in told if f.waived]
+    result = audited(have or account(role("r", allow("sqs:*"))), facts=more, waivers=given)
+    return [f.rule for f in result if not f.waived], [f.rule for f in result if f.waived]
 
 
 @pytest.mark.parametrize(
@@ -859,14 +866,14 @@ def waived(*given, have=None, complete=True):
         (waiver(owner=" "), [], ["IAM-WAIVER-001"]),
     ],
 )  # fmt: skip
-def test_a_waiver_covers_expires_and_goes_stale(given, marked, more):
+def test_waiver_covers_expires_and_goes_stale(given, marked, more):
     left, covered = waived(given)
     assert covered == marked
     assert [rule for rule in left if rule.startswith("IAM-WAIVER")] == more
     assert ("IAM-WILD-001" in left) is (not marked)
 
 
-def test_staleness_is_told_only_when_the_rule_could_have_spoken():
+def test_waiver_is_stale_only_if_its_rule_ran():
     assert waived(waiver(rule="IAM-PASS-001"), complete=False)[0] == waived(complete=False)[0]
     unasked = audited(
         account(role("r")), facts=account_facts.AccountFacts(), waivers=[waiver(rule="IAM-KEY-001", principal="u")]
@@ -874,7 +881,7 @@ def test_staleness_is_told_only_when_the_rule_could_have_spoken():
     assert [f.rule for f in unasked] == []
 
 
-def test_to_accept_an_administrator_is_to_accept_what_follows():
+def test_waived_administrator_covers_the_findings_that_follow():
     have = account(role("r", EVERYTHING, deny("sqs:*")))
     left, covered = waived(waiver(rule="IAM-ADMIN-001"), have=have)
     assert left == []
@@ -895,13 +902,14 @@ def test_to_accept_an_administrator_is_to_accept_what_follows():
         ("[[waiver", "waivers.toml"),
     ],
 )
-def test_a_file_that_holds_no_waivers_is_refused(tmp_path, text, said):
+def test_invalid_waiver_file_is_rejected(tmp_path, text, said):
     (tmp_path / "waivers.toml").write_text(text)
     with pytest.raises(InputError, match=said):
         waivers.read_waiver_file(tmp_path / "waivers.toml")
 
 
-def test_a_waiver_without_reason_or_owner_is_read_so_that_the_audit_can_tell(tmp_path):
+def test_waiver_without_reason_or_owner_is_loaded(tmp_path):
+    """A waiver without reason or owner is loaded, so that the audit can report it."""
     assert waivers.read_waiver_file(tmp_path / "none.toml") == []
     (tmp_path / "waivers.toml").write_text("[[waiver]]\nrule = 'R'\nprincipal = 'p'\nexpires = 2027-01-01")
     assert waivers.read_waiver_file(tmp_path / "waivers.toml") == [Waiver("R", "p", "", "", date(2027, 1, 1))]
@@ -935,13 +943,13 @@ def access(have):
 
 @hypothesis_settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(statements("Allow"), min_size=1, max_size=3), st.lists(statements("Deny"), min_size=1, max_size=2))
-def test_a_deny_never_adds_a_finding(allows, denies):
+def test_deny_never_adds_a_finding(allows, denies):
     assert access(account(role("r", *allows, *denies))) <= access(account(role("r", *allows)))
 
 
 @hypothesis_settings(max_examples=100, deadline=None)
 @given(st.lists(statements("Allow"), min_size=1, max_size=3), st.lists(statements("Allow"), max_size=2))
-def test_a_boundary_never_adds_a_finding(allows, bounds):
+def test_boundary_never_adds_a_finding(allows, bounds):
     made, held = role("r", *allows)
     bound = Managed(f"arn:aws:iam::{ACCOUNT}:policy/bound", doc(*bounds), attachments=0, boundaries=1)
     bounded = account((replace(made, boundary=bound.arn), held), policies={bound.arn: bound})
@@ -950,7 +958,7 @@ def test_a_boundary_never_adds_a_finding(allows, bounds):
 
 
 def cli_of(tmp_path):
-    """Commands with settings whose profile is nowhere: whoever asks AWS fails."""
+    """Commands with settings whose profile does not exist: every call to AWS fails."""
     return Cli(write_settings(tmp_path / "s.yaml", tmp_path / "nowhere", "demo"))
 
 
@@ -974,10 +982,10 @@ def details(have):
 def test_files_and_snapshots_are_audited_without_an_account(tmp_path):
     cli = cli_of(tmp_path)
     ran = cli("iam.audit", "--files", "--json")
-    told = json.loads(ran.out)
-    assert set(told) == {"findings", "calls", "seconds"}
-    assert told["calls"] == 0
-    assert not [f for f in told["findings"] if f["severity"] in ("critical", "high") and not f["waived"]]
+    result = json.loads(ran.out)
+    assert set(result) == {"findings", "calls", "seconds"}
+    assert result["calls"] == 0
+    assert not [f for f in result["findings"] if f["severity"] in ("critical", "high") and not f["waived"]]
     file = tmp_path / "gaad.json"
     file.write_text(json.dumps(details(account(role("wide", allow("iam:PassRole")), role("fine")))))
     ran = cli("iam.audit", "--snapshot", str(file), "--json", ok=False)
@@ -1001,28 +1009,30 @@ def test_files_and_snapshots_are_audited_without_an_account(tmp_path):
         (("--snapshot", "/nowhere/x.json"), "was not read: No such file"),
     ],
 )
-def test_what_the_command_does_not_take(tmp_path, words, said):
+def test_invalid_audit_flags_are_rejected(tmp_path, words, said):
     ran = cli_of(tmp_path)("iam.audit", *words, ok=False)
     assert (ran.code, "Traceback" in ran.err) == (1, False)
     assert said in ran.err
 
 
-def test_an_administrators_other_findings_are_counted_in_one_row():
-    told = audited(account(role("r", EVERYTHING), role("s", allow("iam:PassRole"))))
-    shown = format_findings(told, "2 roles", Snapshot())
+def test_findings_of_an_administrator_are_one_row():
+    """An administrator's other findings are counted in one row."""
+    result = audited(account(role("r", EVERYTHING), role("s", allow("iam:PassRole"))))
+    shown = format_findings(result, "2 roles", Snapshot())
     assert "findings that follow: --json)" in shown
     assert "IAM-EXPO-002" not in shown
     assert "IAM-PASS-001" in shown
     assert shown.endswith("\n2 roles")
 
 
-def test_many_ways_of_one_principal_to_more_rights_are_one_row_and_few_are_told_one_by_one():
+def test_many_escalation_paths_of_one_principal_are_one_row():
+    """Many paths of one principal are one row, and a few are listed one by one."""
     power = {"Effect": "Allow", "NotAction": ["iam:*", "organizations:*"], "Resource": "*"}
-    told = audited(account(role("r", power), role("s", allow("iam:CreateAccessKey"))))
-    ways = [f for f in told if f.rule.startswith("IAM-PRIVESC-") and f.severity == "high"]
+    result = audited(account(role("r", power), role("s", allow("iam:CreateAccessKey"))))
+    ways = [f for f in result if f.rule.startswith("IAM-PRIVESC-") and f.severity == "high"]
     many, few = ([f for f in ways if f.principal == name] for name in "rs")
     assert (len(many) > 6, len(few)) == (True, 1)
-    rows = format_findings(told, "2 roles", Snapshot()).splitlines()
+    rows = format_findings(result, "2 roles", Snapshot()).splitlines()
     assert [row.split()[1] for row in rows if " IAM-PRIVESC-" in row and row.split()[2] == "r"] == [many[0].rule]
     assert sum(f"(and {len(many) - 1} more escalation paths: --json)" in row for row in rows) == 1
     assert [row.split()[1] for row in rows if " IAM-PRIVESC-" in row and row.split()[2] == "s"] == [few[0].rule]
@@ -1054,7 +1064,7 @@ HOSTILE = [
 
 
 @pytest.mark.parametrize(("text", "said"), HOSTILE, ids=[said for _, said in HOSTILE])
-def test_a_file_that_is_no_snapshot_is_refused_in_a_sentence(tmp_path, text, said):
+def test_invalid_snapshot_is_rejected_in_a_sentence(tmp_path, text, said):
     (tmp_path / "s.json").write_bytes(text.encode("latin-1"))
     with pytest.raises(InputError) as error:
         snapshot_file.load_snapshot(tmp_path / "s.json")
@@ -1062,17 +1072,17 @@ def test_a_file_that_is_no_snapshot_is_refused_in_a_sentence(tmp_path, text, sai
     assert "s.json" in str(error.value)
 
 
-def test_a_file_beyond_all_measure_is_not_even_read(tmp_path):
+def test_oversized_file_is_not_read(tmp_path):
     with (tmp_path / "s.json").open("wb") as file:
         file.truncate(snapshot_file.LARGEST + 1)
     with pytest.raises(InputError, match="larger than 200 MB"):
         snapshot_file.load_snapshot(tmp_path / "s.json")
 
 
-def test_a_policy_of_a_megabyte_is_a_finding():
+def test_policy_of_a_megabyte_is_a_finding():
     big = [allow("s3:GetObject", [f"arn:aws:s3:::mine/{n}/*" for n in range(40_000)])]
-    told = {(f.severity, f.rule) for f in audited(account(role("r", *big)))}
-    assert ("high", "IAM-QUOTA-001") in told
+    result = {(f.severity, f.rule) for f in audited(account(role("r", *big)))}
+    assert ("high", "IAM-QUOTA-001") in result
 
 
 JSON = st.recursive(
@@ -1101,7 +1111,7 @@ DOCUMENT = JSON | st.fixed_dictionaries(
     JSON,
     st.sampled_from(["RoleDetailList", "Tags", "RolePolicyList", "CreateDate", "extras", "groups", "Policies"]),
 )
-def test_nothing_that_a_file_can_hold_breaks_the_audit(tmp_path_factory, trust, inline, bucket, odd, where):
+def test_any_file_content_is_audited_or_rejected(tmp_path_factory, trust, inline, bucket, odd, where):
     """Findings, or one sentence."""
     one = {
         "RoleName": "r", "Arn": f"{ROLE}/r", "AssumeRolePolicyDocument": trust, "RolePolicyList": [{"PolicyName": "p", "PolicyDocument": inline}],
@@ -1131,7 +1141,7 @@ KEY = "AKIA" + "Q7EXAMPLE3XYZ123"
 SECRET = "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY"
 
 
-def test_what_is_kept_has_no_keys_and_no_secrets(tmp_path):
+def test_saved_snapshot_has_no_keys_and_no_secrets(tmp_path):
     policy = doc(allow("s3:GetObject", f"arn:aws:s3:::mine/{KEY}/*", **when("StringEquals", "aws:userid", SECRET)))
     page = {
         "RoleDetailList": [{
@@ -1159,14 +1169,14 @@ def kept_again(path):
     return json.dumps(snapshot_file.redact_secrets(body), separators=(",", ":"))
 
 
-def test_what_is_harmless_is_kept_as_it_is():
+def test_harmless_content_is_saved_unchanged():
     page = details(account(role("r", EVERYTHING), role("s", trust=doc(web("repo:us/dogs:*")))))
     shipped = {w.role: [one.document for one in (w.trust, *w.permissions.values(), w.boundary) if one] for w in WANTED}
     assert snapshot_file.redact_secrets(snapshot_file.as_plain_json(page)) == snapshot_file.as_plain_json(page)
     assert snapshot_file.redact_secrets(shipped) == shipped
 
 
-def test_one_accounts_waivers_lie_beside_its_profile(tmp_path):
+def test_waivers_of_one_account_lie_beside_its_profile(tmp_path):
     """So that the sandbox's administrator is not accepted in every account."""
     (tmp_path / "aws").mkdir()
     entry = f"[[waiver]]\nrule = 'R'\nprincipal = 'p'\nreason = '{REASON}'\nowner = 'o'\nexpires = 2027-01-01\n"

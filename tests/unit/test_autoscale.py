@@ -37,7 +37,7 @@ def calls(*given, **more):
     return [step.call for step in plan(*given, **more)]
 
 
-def test_a_bare_endpoint_gets_bounds_and_a_policy():
+def test_bare_endpoint_gets_bounds_and_a_policy():
     register, policy = plan(scaling.Facts())
     assert register == change.Change(
         "application-autoscaling",
@@ -94,15 +94,15 @@ def test_a_bare_endpoint_gets_bounds_and_a_policy():
     ],
     ids=[
         "all is right", "wider than the settings", "as wide as asked", "two at least", "suspended", "an alarm is gone",
-        "another target", "somebody's policy stays", "another metric", "a schedule", "scheduled already", "in its morning",
+        "another target", "foreign policy stays", "another metric", "a schedule", "scheduled already", "in its morning",
         "a single action does not stay", "no schedule explains it", "no schedule any more",
     ],
 )  # fmt: skip
-def test_what_autoscale_does(have, settings, bounds, expected):
+def test_autoscale_plan_follows_facts_and_settings(have, settings, bounds, expected):
     assert calls(have, settings, bounds) == expected
 
 
-def test_another_metric_is_put_before_the_old_one_goes():
+def test_new_metric_is_put_before_the_old_is_deleted():
     put, delete = plan(scaling.Facts((1, 2), RIGHT), BY_CONCURRENCY)
     assert (
         put.args["TargetTrackingScalingPolicyConfiguration"]
@@ -121,7 +121,7 @@ def test_another_metric_is_put_before_the_old_one_goes():
     assert delete.why == "scale by concurrency instead of invocations"
 
 
-def test_a_schedule_is_put_with_the_stacks_name_and_its_price():
+def test_schedule_has_the_name_of_the_stack_and_its_price():
     morning, launch = plan(scaling.Facts((1, 2), RIGHT), CLOCKED)
     assert morning.args == {
         **WHERE,
@@ -151,24 +151,26 @@ def test_a_schedule_is_put_with_the_stacks_name_and_its_price():
         ),
     ],
 )  # fmt: skip
-def test_registering_tells_what_happens_at_once_and_the_most_it_costs(have, bounds, why, dollars):
+def test_registration_states_its_effect_and_highest_price(have, bounds, why, dollars):
+    """Registering states what happens at once, and the most that it costs."""
     (register,) = plan(have, bounds=bounds)
     assert (register.why, register.dollars_per_hour) == (why, pytest.approx(dollars))
 
 
-def test_resuming_leaves_the_bounds_that_the_morning_set():
+def test_resuming_keeps_the_bounds_of_the_schedule():
     (register,) = plan(scaling.Facts((2, 6), RIGHT, ("DynamicScalingInSuspended",), ACTIONS), CLOCKED)
     assert (register.args["MinCapacity"], register.args["MaxCapacity"]) == (2, 6)
 
 
-def test_a_change_beside_another_says_to_wait():
+def test_concurrent_update_says_to_wait():
     steps = scaling.steps(scaling.Facts(), PLAIN)
     next(steps)
     with pytest.raises(OpsError, match=r"ConcurrentUpdateException(.|\n)*Wait until invoke sm.status says InService"):
         steps.throw(AwsError("RegisterScalableTarget", "ConcurrentUpdateException", "an update is pending"))
 
 
-def test_bounds_without_room_and_burstable_types_are_refused_before_any_call():
+def test_invalid_bounds_and_burstable_types_are_rejected():
+    """Bounds without room, and burstable types, are rejected before any call."""
     assert scaling.resolve_bounds(PLAIN, 2, 4) == (2, 4)
     with pytest.raises(OpsError, match="--min-instances 4 --max-instances 4"):
         scaling.resolve_bounds(PLAIN, 4)
@@ -178,7 +180,7 @@ def test_bounds_without_room_and_burstable_types_are_refused_before_any_call():
         scaling.refuse_burstable(settings_of(text="endpoint: {instance_type: ml.t2.medium}\n"))
 
 
-def test_scheduled_actions_are_said_to_go_with_the_endpoint():
+def test_teardown_names_the_scheduled_actions():
     have = (endpoint.Facts(), scaling.Facts((1, 2), RIGHT, schedule=ACTIONS))
     (deregister,) = change.preview(teardown.steps(have, CLOCKED))
     assert deregister.why.endswith("with its policy and its scheduled actions")
@@ -250,12 +252,12 @@ def seen(have, status="InService", running=1, alarms=(HIGH, LOW), activities=())
         ),
     ],
     ids=[
-        "well", "unregistered", "no policy", "suspended", "other bounds", "another target", "no alarm", "somebody's policy",
+        "well", "unregistered", "no policy", "suspended", "other bounds", "another target", "no alarm", "foreign policy",
         "an old policy", "full and idle", "full and busy", "busy", "starting", "no requests", "updating", "failed", "no quota",
         "not scaled", "old actions",
     ],
 )  # fmt: skip
-def test_what_is_found(facts, expected):
+def test_scaling_problems_are_findings(facts, expected):
     found = scaling_diagnosis.findings(facts, QUIET)
     assert len(found) == len(expected), found
     for one, (severity, words) in zip(found, expected, strict=True):
@@ -263,7 +265,8 @@ def test_what_is_found(facts, expected):
         assert scaling_diagnosis.describe_finding(one)[2:].startswith(words), one
 
 
-def test_a_schedule_that_is_not_there_and_cooldowns_that_do_nothing_are_found():
+def test_missing_schedules_and_useless_cooldowns_are_findings():
+    """A schedule that is missing, and cooldowns without effect, are findings."""
     found = scaling_diagnosis.findings(seen(scaling.Facts((1, 2), RIGHT)), CLOCKED)
     assert [(one.severity, one.message.split(":")[0], one.fix) for one in found] == [
         ("error", "The scheduled action kennel-demo-morning is missing.", "invoke sm.autoscale"),
@@ -282,7 +285,7 @@ def test_a_schedule_that_is_not_there_and_cooldowns_that_do_nothing_are_found():
         (Finding("error", "One is too many: invoke a.b.", "invoke a.b"), "! One is too many: invoke a.b."),
     ],
 )
-def test_a_finding_is_a_line_that_says_its_fix_once(finding, line):
+def test_finding_is_one_line_with_its_fix(finding, line):
     assert scaling_diagnosis.describe_finding(finding) == line
 
 
@@ -296,11 +299,11 @@ def test_a_finding_is_a_line_that_says_its_fix_once(finding, line):
         ({}, (None, None, None)),
     ],
 )
-def test_the_points_that_an_alarm_looks_at(values, points):
+def test_last_points_of_an_alarm_are_selected(values, points):
     assert scaling_diagnosis.select_last_points(values, 3) == points
 
 
-def test_it_is_told_in_plain_words():
+def test_explanation_is_plain_text():
     facts = seen(
         scaling.Facts((1, 2), OURS, instances=2),
         running=2,

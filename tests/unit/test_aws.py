@@ -9,7 +9,7 @@ from ops.core.aws.errors import explain_sdk_error, redact, shorten_for_log
 from tests.conftest import Cli, write_settings
 
 
-def test_no_profile_says_how_to_get_one(tmp_path):
+def test_missing_profile_names_the_command(tmp_path):
     cli = Cli(write_settings(tmp_path / "s.yaml", tmp_path / "sandbox", "none"))
     ran = cli("iam.audit", ok=False)
     assert ran.code == 1
@@ -33,7 +33,7 @@ def test_secrets_and_packages_never_reach_the_log():
     }
 
 
-def test_what_is_hidden_is_hidden_wherever_a_refusal_repeats_it():
+def test_secrets_are_redacted_from_error_messages():
     args = {
         "Environment": {"Variables": {"KEY": "long s3cret", "N": "7"}},
         "Keys": [{"AccessKeyId": "x" * 16}],
@@ -54,7 +54,8 @@ def test_what_is_hidden_is_hidden_wherever_a_refusal_repeats_it():
         ("RequestTimeTooSkewed", None, "clock is wrong, and AWS"),
     ],
 )
-def test_a_session_that_is_over_is_told_from_a_clock_that_is_off(code, minutes, words):
+def test_expired_session_and_wrong_clock_are_distinguished(code, minutes, words):
+    """An expired session and a wrong clock give different messages."""
     from botocore.exceptions import ClientError
 
     headers = {}

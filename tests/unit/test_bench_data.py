@@ -33,13 +33,15 @@ def ask(line, method, path, body=None, **headers):
         return time.monotonic() - began, error.code, error.read()
 
 
-def test_a_request_takes_two_round_trips_of_which_one_is_the_connection(line):
+def test_new_connection_takes_one_more_round_trip(line):
+    """A request takes two round trips, of which one is the connection."""
     took, status, _ = ask(line, "HEAD", "/b/none")
     assert status == 404
     assert 0.04 <= took < 1
 
 
-def test_a_megabyte_takes_its_time_on_the_wire_in_both_directions_and_arrives_whole(line):
+def test_transfer_takes_its_time_at_the_line_rate(line):
+    """A megabyte takes its time in both directions, and arrives complete."""
     wire = len(MB) / bench.MBIT_100
     up, _, _ = ask(line, "PUT", "/b/k", MB)
     down, _, got = ask(line, "GET", "/b/k")
@@ -48,7 +50,7 @@ def test_a_megabyte_takes_its_time_on_the_wire_in_both_directions_and_arrives_wh
     assert down >= wire
 
 
-def test_a_listing_has_a_thousand_keys_a_page(line):
+def test_listing_has_1000_keys_per_page(line):
     for number in range(1001):
         line.store.objects[f"/b/{number:04d}"] = line.store.build_object(b"", {})
     _, _, first = ask(line, "GET", "/b?list-type=2")
@@ -59,14 +61,14 @@ def test_a_listing_has_a_thousand_keys_a_page(line):
     assert b"<IsTruncated>" not in rest
 
 
-def test_bodies_in_chunks_of_http_or_of_aws_are_put_together(line):
+def test_chunked_bodies_are_joined(line):
     assert (
         decode_aws_chunks(b"3;chunk-signature=x\r\nabc\r\n2\r\nde\r\n0\r\nx-amz-checksum-crc32:AA==\r\n\r\n")
         == b"abcde"
     )
 
 
-def test_sts_gives_the_keys_of_a_role_and_answers_nothing_else(line):
+def test_sts_answers_only_assume_role_and_caller_identity(line):
     _, status, body = ask(
         line, "POST", "/", b"Action=AssumeRole&RoleArn=arn:aws:iam::1:role/kennel/x&RoleSessionName=me"
     )
@@ -79,7 +81,7 @@ def test_sts_gives_the_keys_of_a_role_and_answers_nothing_else(line):
     assert line.store.count_s3_requests() == 1
 
 
-def test_the_pictures_are_real_and_do_not_compress(tmp_path):
+def test_pictures_are_valid_and_do_not_compress(tmp_path):
     bench.draw_pictures(tmp_path, 20)
     paths = sorted(tmp_path.rglob("*.png"))
     assert len(paths) == 20

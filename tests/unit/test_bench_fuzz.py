@@ -12,7 +12,7 @@ from bench.bodies import Body
 from bench.fuzz import Response
 
 
-def test_a_body_is_the_same_whatever_was_made_before():
+def test_body_depends_on_its_seed_and_number_only():
     one = bodies.draw_body(3, 70)
     bodies.draw_body(3, 71)
     assert bodies.draw_body(3, 70) == one != bodies.draw_body(4, 70)
@@ -21,14 +21,14 @@ def test_a_body_is_the_same_whatever_was_made_before():
 
 
 @pytest.mark.parametrize("kind", ["whole", "upright", "interlaced", "largest"])
-def test_what_must_be_classified_is_a_picture(kind):
+def test_body_expected_to_classify_is_a_picture(kind):
     make = getattr(bodies, f"draw_{kind}")
     with Image.open(io.BytesIO(make(bodies.random.Random(1)))) as picture:
         picture.load()
         assert picture.width * picture.height <= bodies.PIXELS
 
 
-def test_a_size_that_is_only_said_has_a_right_checksum():
+def test_resized_picture_has_a_valid_checksum():
     file = bodies.draw_resized(bodies.random.Random(1))
     assert file.startswith(SIGNATURE)
     assert bodies.build_chunk(b"IHDR", file[16:29]) == file[8:33]
@@ -48,11 +48,11 @@ def test_a_size_that_is_only_said_has_a_right_checksum():
         (Body(0, "whole", b"x", delivery="short"), Response(0, 0.1, b""), "^$"),
     ],
 )
-def test_answers_are_judged(body, got, words):
+def test_responses_are_judged(body, got, words):
     assert re.search(words, fuzz.judge_response(body, got))
 
 
-def test_the_log_is_read_for_what_was_sent(tmp_path):
+def test_log_is_searched_for_sent_content(tmp_path):
     log = tmp_path / "log"
     lines = [
         '{"level": "debug", "message": "answered", "status": 400}',

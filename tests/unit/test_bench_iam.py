@@ -17,16 +17,17 @@ from ops.core.errors import FINDINGS, OpsError
 
 
 @pytest.fixture(scope="module")
-def drawn():
+def account_details():
     return accounts.draw_account(200, seed=1)
 
 
-def test_a_seed_always_draws_the_same_account_and_another_seed_another(drawn):
-    assert accounts.draw_account(200, seed=1) == drawn
-    assert accounts.draw_account(200, seed=2) != drawn
+def test_same_seed_draws_the_same_account(account_details):
+    assert accounts.draw_account(200, seed=1) == account_details
+    assert accounts.draw_account(200, seed=2) != account_details
 
 
-def test_of_a_distinct_account_no_two_roles_hold_the_same_text_and_no_text_is_at_fault(drawn):
+def test_distinct_account_repeats_no_policy_text(account_details):
+    """In a distinct account no two roles have the same text, and no text is faulty."""
     details = accounts.draw_account(200, seed=1, distinct=True)
     texts = [json.dumps(r["AssumeRolePolicyDocument"]) for r in details["RoleDetailList"]]
     texts += [json.dumps(p["PolicyDocument"]) for r in details["RoleDetailList"] for p in r["RolePolicyList"]]
@@ -40,12 +41,13 @@ def test_of_a_distinct_account_no_two_roles_hold_the_same_text_and_no_text_is_at
     ] == []
     rest = [[role[key] for key in ("RoleName", "CreateDate", "RoleLastUsed")] for role in details["RoleDetailList"]]
     assert rest == [
-        [role[key] for key in ("RoleName", "CreateDate", "RoleLastUsed")] for role in drawn["RoleDetailList"]
+        [role[key] for key in ("RoleName", "CreateDate", "RoleLastUsed")] for role in account_details["RoleDetailList"]
     ]
 
 
-def test_roles_are_of_ten_kinds_and_five_trusts_half_of_them_inline(drawn):
-    roles = drawn["RoleDetailList"]
+def test_roles_have_ten_policies_and_five_trusts(account_details):
+    """Roles are of ten kinds and five trusts, half of them with inline policies."""
+    roles = account_details["RoleDetailList"]
     inline = [r["RolePolicyList"][0]["PolicyName"] for r in roles if r["RolePolicyList"]]
     managed = [
         r["AttachedManagedPolicies"][0]["PolicyName"].rpartition("-")[0] for r in roles if not r["RolePolicyList"]
@@ -60,10 +62,13 @@ def test_roles_are_of_ten_kinds_and_five_trusts_half_of_them_inline(drawn):
     assert list(kinds.values()) == [40] * 5
 
 
-def test_what_is_attached_is_there_and_counted(drawn):
-    there = {p["Arn"]: p["AttachmentCount"] for p in drawn["Policies"]}
-    assert Counter(p["PolicyArn"] for r in drawn["RoleDetailList"] for p in r["AttachedManagedPolicies"]) == there
-    assert all(p["PolicyName"] and p["PolicyId"] for p in drawn["Policies"])
+def test_attached_policies_exist_and_are_counted(account_details):
+    there = {p["Arn"]: p["AttachmentCount"] for p in account_details["Policies"]}
+    assert (
+        Counter(p["PolicyArn"] for r in account_details["RoleDetailList"] for p in r["AttachedManagedPolicies"])
+        == there
+    )
+    assert all(p["PolicyName"] and p["PolicyId"] for p in account_details["Policies"])
     assert any(count > 1 for count in there.values())
 
 
@@ -82,13 +87,14 @@ def found(*rules):
         (found("IAM-WILD-001"), True),
     ],
 )
-def test_missed_is_what_we_say_neither_so_nor_in_fewer_actions(ours, missing):
+def test_missed_finding_has_neither_id_nor_actions_of_ours(ours, missing):
+    """Missed is what we report neither so nor in fewer actions."""
     actions = ["iam:passrole", "lambda:createfunction", "lambda:invokefunction"]
     theirs = {"r": [{"type": "PassToLambda", "id": "", "actions": actions}]}
     assert bench.find_missed({"r": ours}, theirs) == ([("r", "PassToLambda")] if missing else [])
 
 
-def test_the_catalogs_id_is_enough():
+def test_catalog_id_matches_a_finding():
     theirs = {
         "r": [
             {
@@ -102,8 +108,8 @@ def test_the_catalogs_id_is_enough():
     assert bench.find_missed({}, theirs) == [("r", "DataPipeline")]
 
 
-def test_theirs_is_wrong_when_the_role_may_not_do_it(drawn):
-    have = parse_snapshot([drawn])
+def test_their_finding_on_denied_actions_is_false(account_details):
+    have = parse_snapshot([account_details])
     kinds = list(accounts.build_policies("x"))
     denied, deployer = (f"r{kinds.index(kind)}" for kind in ("denied", "deployer"))
     assert bench.is_false_positive(have, denied, ["iam:putrolepolicy"])
@@ -112,7 +118,7 @@ def test_theirs_is_wrong_when_the_role_may_not_do_it(drawn):
     assert bench.is_false_positive(have, deployer, ["lambda:createfunction", "iam:putrolepolicy"])
 
 
-def test_their_findings_are_told_by_role():
+def test_their_findings_are_grouped_by_role():
     said = {
         "PrivilegeEscalation": {
             "findings": [{"type": "Way", "actions": ["a:b"]}, {"type": "Other", "actions": ["c:d"]}]
@@ -136,8 +142,8 @@ THEIRS = "python-of-cloudsplaining"
 
 
 @pytest.fixture
-def audits(monkeypatch):
-    """Both sides without a process of their own: ours finds what it finds, in `ours`; theirs is as told."""
+def run_benchmark(monkeypatch):
+    """Both sides without a process of their own: ours finds what it finds, in `ours`; theirs is as given."""
     monkeypatch.setattr(bench, "find_oracle", lambda named: named)
 
     def audit(ours, **theirs):
@@ -161,7 +167,7 @@ def escalating(role):
 
 
 @pytest.mark.parametrize(
-    ("told", "code", "failed"),
+    ("results", "code", "failed"),
     [
         ({}, 0, []),
         ({"found": escalating("r6")}, 0, []),  # a keeper: so do we
@@ -174,8 +180,8 @@ def escalating(role):
         ({"seconds": 0.001}, FINDINGS, ["cloudsplaining / ours"]),
     ],
 )
-def test_the_verdict(audits, told, code, failed):
-    answer = audits(QUICK, **told)
+def test_benchmark_verdict_follows_its_checks(run_benchmark, results, code, failed):
+    answer = run_benchmark(QUICK, **results)
     assert answer.code == code
     broken = [check["name"] for check in answer.data["checks"] if not check["ok"]]
     assert len(broken) == len(failed)
@@ -183,13 +189,13 @@ def test_the_verdict(audits, told, code, failed):
     assert [row["who"] for row in answer.data["rows"]] == ["kennel", "kennel", "cloudsplaining"]
 
 
-def test_an_audit_that_takes_too_much_is_no_success(audits):
-    answer = audits({"seconds": 1.1, "cpu": 0.1, "wall": 0.5, "mb": 160.0})
+def test_slow_or_large_audit_fails_its_checks(run_benchmark):
+    answer = run_benchmark({"seconds": 1.1, "cpu": 0.1, "wall": 0.5, "mb": 160.0})
     assert answer.code == FINDINGS
     assert sum(not check["ok"] for check in answer.data["checks"]) == 2
 
 
-def test_without_cloudsplaining_it_says_how_to_get_it(monkeypatch, tmp_path):
+def test_missing_cloudsplaining_names_the_command(monkeypatch, tmp_path):
     with pytest.raises(OpsError, match=r"no cloudsplaining.*make \.venv-bench/\.ready"):
         bench.find_oracle("/bin/false")
     monkeypatch.setattr(opponents, "VENV", tmp_path)
@@ -197,7 +203,7 @@ def test_without_cloudsplaining_it_says_how_to_get_it(monkeypatch, tmp_path):
         bench.find_oracle("")
 
 
-def test_a_side_that_fails_is_told(tmp_path):
+def test_failed_run_is_reported(tmp_path):
     (tmp_path / "no.json").write_text("{")
     with pytest.raises(OpsError, match="failed"):
         bench.run([sys.executable, "-m", "bench.iam"], tmp_path / "no.json")

@@ -12,7 +12,7 @@ from ops.core.errors import OpsError
 from ops.releases.load_test import LoadResult
 
 
-def test_a_rate_is_of_the_time_until_the_last_answer():
+def test_rate_counts_until_the_last_response():
     found = LoadResult([(200, 0.1), (200, 0.3), (503, 0.002), (0, 1.0)], 1.0)
     assert Cell.from_load_test(found, 2.0) == Cell(1.0, 0.3, 0.3, 1, 0.002, 1)
     assert Cell.from_load_test(LoadResult([], 1.0), 1.0) == Cell(0.0, None, None, 0, None, 0)
@@ -35,13 +35,13 @@ def rounds(ours: float, eager: float, over_p99: float = 0.2, refused_p99: float 
         (rounds(90, 30, refused_p99=0.06), ["p99 of refusals, 72 callers, 150 refused"]),
     ],
 )
-def test_checks_hold_against_the_others_at_their_best(found, failing):
+def test_checks_compare_with_the_best_of_the_others(found, failing):
     checks = list(serve.list_serving_checks(found, "here", 18, serve.MIN_SPEEDUP_AMX, 1.0))
     assert [check.name.split(": ")[1].split(", ", 1)[-1] if "serving/" in check.name else check.name.split(": ")[1]
             for check in checks if not check.ok] == failing  # fmt: skip
 
 
-def test_the_table_has_every_server_at_every_number_of_callers():
+def test_table_has_every_server_and_number_of_callers():
     lines = serve.summarise_cells(rounds(90, 30), "here")
     assert len(lines) == 13
     assert lines[0]["server"] == OURS
@@ -49,7 +49,7 @@ def test_the_table_has_every_server_at_every_number_of_callers():
     json.dumps(lines, allow_nan=False)
 
 
-def test_the_others_run_the_torch_of_this_environment(monkeypatch, tmp_path):
+def test_other_servers_use_the_torch_of_this_environment(monkeypatch, tmp_path):
     """Nothing is measured that would compare two versions of torch."""
     monkeypatch.setattr(opponents, "VENV", tmp_path)
     (tmp_path / "bin").mkdir()

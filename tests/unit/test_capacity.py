@@ -71,7 +71,8 @@ def ran(*words, ok=True):
 @pytest.mark.parametrize(
     ("rps", "target"), [(11, 330), (1, 30), (0.7, 21), (4.1, 123), (1.05, 31), (0.01, 1), (100, 3000)]
 )
-def test_the_target_is_half_of_what_one_instance_can_do_in_a_minute(rps, target):
+def test_target_is_half_of_the_capacity_per_minute(rps, target):
+    """The target is half of what one instance can do in a minute."""
     assert model.compute_target(rps) == target
 
 
@@ -79,7 +80,8 @@ def test_the_target_is_half_of_what_one_instance_can_do_in_a_minute(rps, target)
     ("slots", "ms", "admitted"),
     [(10, 1268.95, 472), (10, 1269, 472), (1, 1000, 60), (10, 100, 6000), (10, 5, 6000), (0, 100, 0), (3, 60_000, 3)],
 )
-def test_the_function_admits_slots_by_duration_and_ten_calls_a_second_each_at_most(slots, ms, admitted):
+def test_function_throughput_follows_slots_and_duration(slots, ms, admitted):
+    """A function admits slots by duration, at most ten calls a second per slot."""
     assert model.round_down(model.compute_function_throughput(slots, ms)) == admitted
 
 
@@ -87,17 +89,18 @@ def test_the_function_admits_slots_by_duration_and_ten_calls_a_second_each_at_mo
     ("traffic", "each", "least", "count"),
     [(472, 330, 1, 2), (660, 330, 1, 2), (661, 330, 1, 3), (472, 20, 1, 24), (1, 330, 1, 1), (1, 330, 2, 2)],
 )
-def test_instances_are_whole_and_no_fewer_than_the_least(traffic, each, least, count):
+def test_instances_are_whole_and_at_least_the_minimum(traffic, each, least, count):
     assert model.compute_instances(traffic, each, least) == count
 
 
-def test_what_callers_wait_for_each_other_is_no_time_of_a_call():
+def test_queueing_time_does_not_count_as_work():
     """56 ms with four callers on two vCPUs are 28 of work."""
     assert model.estimate_call_duration(ON_AMX) == 28 + model.OVERHEAD_MS
     assert model.estimate_call_duration(replace(ON_AMX, concurrency=1)) == 56 + model.OVERHEAD_MS
 
 
-def test_the_originals_settings_let_twelve_times_through_of_what_they_plan_for(original):
+def test_original_settings_admit_12_times_what_they_plan(original):
+    """The original's settings admit twelve times what its scaling target plans for."""
     plan, measured = planned(original)
     (finding,) = model.findings(plan, measured)
     assert finding.message == (
@@ -109,14 +112,14 @@ def test_the_originals_settings_let_twelve_times_through_of_what_they_plan_for(o
     assert plan.instances(plan.target) == 2
 
 
-def test_what_is_advised_mends_it(original):
+def test_advised_target_resolves_the_finding(original):
     plan, measured = planned(changed(original, "endpoint", invocations_per_instance=330))
     assert said(plan, measured) == []
     assert "Function, scaling and instances agree." in describe_plan(plan, measured, [], [])
 
 
 @given(rps=st.floats(0.1, 500), ms=st.floats(5, 20_000), slots=st.integers(1, 500), as_set=st.integers(1, 20_000))
-def test_whatever_is_wrong_is_mended_by_what_is_advised(rps, ms, slots, as_set):
+def test_advised_settings_resolve_every_finding(rps, ms, slots, as_set):
     measured = model.from_flags(rps, ms, "ml.m5.large")
     plan = model.Plan("ml.m5.large", rps, ms, slots, as_set, 1, 2, 60)
     for _ in range(2):  # the first may name a target that the second judges
@@ -128,7 +131,8 @@ def test_whatever_is_wrong_is_mended_by_what_is_advised(rps, ms, slots, as_set):
     assert said(plan, measured) == []
 
 
-def test_fewer_calls_at_a_time_are_advised_only_where_some_are_left(original):
+def test_lower_concurrency_is_advised_only_if_some_is_left(original):
+    """Fewer concurrent calls are advised only where some are left."""
     plan, measured = planned(changed(original, "fn", reserved=100))
     first, second = model.findings(plan, measured)
     assert "endpoint.max_instances to 15 (or fn.reserved to 13, then invoke lambda.deploy)" in first.fix
@@ -137,7 +141,7 @@ def test_fewer_calls_at_a_time_are_advised_only_where_some_are_left(original):
     assert not any("fn.reserved to 0" in finding.fix for finding in model.findings(slow, measured))
 
 
-def test_a_target_that_no_instance_reaches_is_found(original):
+def test_unreachable_scaling_target_is_found(original):
     plan, measured = planned(changed(original, "endpoint", invocations_per_instance=700))
     assert any("the endpoint is full before it scales out" in text for text in said(plan, measured))
 
@@ -151,7 +155,8 @@ def test_traffic_beyond_function_and_instances_is_found(original):
     assert model.compute_function_throughput(43, 1268.95) >= 2000 > model.compute_function_throughput(42, 1268.95)
 
 
-def test_a_function_that_is_switched_off_has_no_traffic_to_plan_for(original):
+def test_disabled_function_has_no_traffic_to_plan_for(original):
+    """A function with a reserved concurrency of 0 admits no traffic to plan for."""
     off = changed(original, "fn", reserved=0)
     with pytest.raises(OpsError, match="admits no calls"):
         planned(off)
@@ -159,13 +164,13 @@ def test_a_function_that_is_switched_off_has_no_traffic_to_plan_for(original):
     assert planned(changed(original, "fn", reserved=None))[0].slots == 1000
 
 
-def test_a_spike_is_absorbed_or_counted(original):
+def test_spike_is_absorbed_or_its_refusals_counted(original):
     calm = model.estimate_spike(planned(original)[0])
     assert (calm.minutes, calm.taken_per_minute, calm.unanswered) == ((7, 12), 660, (0, 0))
     assert model.estimate_spike(planned(original, traffic=1000)[0]).unanswered == (340 * 7, 340 * 12)
 
 
-def test_bf16_is_not_carried_over_to_a_cpu_that_has_none(original):
+def test_bf16_figures_do_not_apply_to_other_cpus(original):
     plan = model.plan(ON_AMX, original)
     options = {option.instance_type: option for option in model.list_type_options(plan, ON_AMX)}
     assert {name for name, option in options.items() if option.amx} == {"ml.c7i.large", "ml.m7i.large"}
@@ -177,7 +182,7 @@ def test_bf16_is_not_carried_over_to_a_cpu_that_has_none(original):
     assert "There is no measurement for ml.m5.large" in describe_source(plan, ON_AMX)
 
 
-def test_other_types_are_estimated_by_vcpus_and_say_so(original):
+def test_other_types_are_estimated_by_vcpus(original):
     measured = replace(ON_AMX, precision="fp32")
     plan = model.plan(measured, original)
     options = {option.instance_type: option for option in model.list_type_options(plan, measured)}
@@ -186,14 +191,14 @@ def test_other_types_are_estimated_by_vcpus_and_say_so(original):
     assert "(an estimate)" in describe_source(plan, measured)
 
 
-def test_figures_for_a_gpu_say_nothing_about_cpus(original):
+def test_gpu_figures_do_not_apply_to_cpus(original):
     plan, measured = planned(changed(original, "endpoint", instance_type="ml.g4dn.xlarge"), rps=50, ms=200)
     own, *others = model.list_type_options(plan, measured)
     assert own.requests_per_second == 50
     assert {other.dollars_per_month for other in others} == {None}
 
 
-def test_dollars_are_those_of_the_price_list(original):
+def test_prices_come_from_the_price_list(original):
     plan, measured = planned(original)
     own = model.list_type_options(plan, measured)[0]
     assert own.dollars_per_month == pytest.approx(167.90)
@@ -202,7 +207,7 @@ def test_dollars_are_those_of_the_price_list(original):
 
 
 @given(rps=RATES, traffic=RATES, more=RATES)
-def test_more_traffic_never_needs_fewer_instances_nor_dollars(rps, traffic, more):
+def test_more_traffic_never_needs_less(rps, traffic, more):
     measured = model.from_flags(rps, 100, "ml.m5.large")
     less = model.Plan("ml.m5.large", rps, 100, 10, 20, 1, 2, traffic)
     plan = replace(less, traffic=traffic + more)
@@ -219,7 +224,7 @@ def test_more_traffic_never_needs_fewer_instances_nor_dollars(rps, traffic, more
 
 
 @given(rps=RATES, ms=RATES, slots=st.integers(1, 10_000), as_set=st.integers(1, 10**6), asked=st.booleans())
-def test_any_figures_are_told(rps, ms, slots, as_set, asked):
+def test_any_figures_are_described(rps, ms, slots, as_set, asked):
     measured = model.from_flags(rps, ms, "ml.m5.large")
     plan = model.Plan("ml.m5.large", rps, ms, slots, as_set, 1, 4, 60, asked)
     found, options = list(model.findings(plan, measured)), model.list_type_options(plan, measured)
@@ -229,7 +234,7 @@ def test_any_figures_are_told(rps, ms, slots, as_set, asked):
 
 
 @pytest.mark.parametrize("settings", ["original", "shut", "many", "amx", "gpu"])
-def test_the_picture_is_a_png_of_its_size(original, tmp_path, settings):
+def test_plot_is_a_png_of_its_size(original, tmp_path, settings):
     wanted = {
         "original": original,
         "shut": changed(original, "fn", reserved=0),
@@ -251,7 +256,7 @@ def test_the_picture_is_a_png_of_its_size(original, tmp_path, settings):
     assert path.read_bytes() == first
 
 
-def test_the_command_asks_nobody_when_the_figures_are_given(tmp_path):
+def test_given_figures_need_no_aws(tmp_path):
     done = ran(*BY_HAND, "--out", str(tmp_path / "a.png"))
     assert done.returncode == 7
     assert "The function admits 472 requests a minute; the endpoint's scaling target covers 40 (2 x 20)." in done.stdout
@@ -276,7 +281,7 @@ def test_the_command_asks_nobody_when_the_figures_are_given(tmp_path):
         ((*BY_HAND, "--out", "a.jpg"), "--out must be a file that ends in .png"),
     ],
 )
-def test_nonsense_is_refused_with_a_sentence(words, why):
+def test_invalid_flags_are_rejected_in_a_sentence(words, why):
     done = ran(*words, ok=False)
     assert done.returncode == 1
     assert why in done.stderr
@@ -284,6 +289,6 @@ def test_nonsense_is_refused_with_a_sentence(words, why):
 
 
 @pytest.mark.parametrize("text", ["", "abc", "nan", "inf", "-1", "0", "1e9"])
-def test_what_is_no_number_is_refused(text):
+def test_invalid_number_is_rejected(text):
     with pytest.raises(OpsError, match="--rps must be a number"):
         parse_rate_or_time("--rps", text)

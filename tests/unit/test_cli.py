@@ -24,7 +24,7 @@ class Terminal(io.StringIO):
     ("typed", "given", "goes_on"),
     [("kennel-x\n", "", True), ("kennel-y\n", "", False), ("y\n", "", False), ("", "kennel-x", True)],
 )
-def test_a_live_endpoint_goes_only_when_its_name_is_typed(monkeypatch, typed, given, goes_on):
+def test_live_endpoint_needs_its_name_typed(monkeypatch, typed, given, goes_on):
     monkeypatch.setattr(sys, "stdin", Terminal(typed))
     if goes_on:
         task.request_confirmation(context(), "This deletes it.", name="kennel-x", given=given)
@@ -34,7 +34,7 @@ def test_a_live_endpoint_goes_only_when_its_name_is_typed(monkeypatch, typed, gi
         assert declined.value.code == 3
 
 
-def test_yes_is_no_name():
+def test_yes_does_not_confirm_a_named_deletion():
     with pytest.raises(OpsError, match="say --confirm kennel-x"):
         task.request_confirmation(context(), "This deletes it.", yes=True, name="kennel-x")
     with pytest.raises(OpsError, match="--confirm says 'kennel-y', but this would be lost: 'kennel-x'"):
@@ -42,7 +42,7 @@ def test_yes_is_no_name():
 
 
 @pytest.mark.parametrize(("typed", "goes_on"), [("y\n", True), ("yes\n", True), ("\n", False), ("no\n", False)])
-def test_the_rest_asks_for_a_yes(monkeypatch, typed, goes_on):
+def test_other_deletions_need_a_yes(monkeypatch, typed, goes_on):
     monkeypatch.setattr(sys, "stdin", Terminal(typed))
     if goes_on:
         task.request_confirmation(context(), "This removes it.")
@@ -51,11 +51,11 @@ def test_the_rest_asks_for_a_yes(monkeypatch, typed, goes_on):
             task.request_confirmation(context(), "This removes it.")
 
 
-def test_a_dry_run_asks_nothing():
+def test_dry_run_asks_nothing():
     task.request_confirmation(context(dry=True), "This removes it.", name="x")
 
 
-def test_results_go_to_stdout_and_json_is_json(capsys):
+def test_results_go_to_stdout_and_json_is_valid(capsys):
     @task.task()
     def look(c, json=False):
         """Look."""
@@ -69,7 +69,7 @@ def test_results_go_to_stdout_and_json_is_json(capsys):
     assert (first, json.loads(rest), err) == ("one a", {"a": 1}, "looking\nlooking\n")
 
 
-def test_a_code_ends_the_command_with_it():
+def test_result_code_is_the_exit_code():
     @task.task()
     def look(c):
         """Look."""
@@ -80,7 +80,7 @@ def test_a_code_ends_the_command_with_it():
     assert ended.value.code == 7
 
 
-def test_tables_keep_brackets_and_never_wrap_for_nobody():
+def test_tables_keep_brackets_and_do_not_wrap_in_pipes():
     text = output.format_table(("a", "b"), [("[red]x[/red]", "y" * 300)])
     assert "[red]x[/red]" in text
     assert len(text.splitlines()) == 3
@@ -90,7 +90,7 @@ HOSTILE = "a\x1b[31mred\x1b[0m\x07 b\u202ec\x85\r\n\tend"
 HARMLESS = "a\\x1b[31mred\\x1b[0m\\x07 b\\u202ec\\x85\n\tend"
 
 
-def test_what_others_wrote_is_printed_without_what_a_terminal_obeys(capsys):
+def test_control_characters_are_escaped_in_all_output(capsys):
     """A policy, a role's name in an error, a log line: all of it others may have written."""
     task.print_result(task.Result({}, HOSTILE), as_json=False)
     output.say(HOSTILE)
@@ -101,7 +101,7 @@ def test_what_others_wrote_is_printed_without_what_a_terminal_obeys(capsys):
     assert "a\\x1b[31mred" in output.format_table(("what",), [(HOSTILE,)])
 
 
-def test_our_own_bugs_keep_their_traceback():
+def test_unexpected_errors_keep_their_traceback():
     from botocore.exceptions import ClientError, ConnectTimeoutError, ParamValidationError
 
     assert isinstance(task.explain_error(ParamValidationError(report="x")), ParamValidationError)
@@ -113,7 +113,7 @@ def test_our_own_bugs_keep_their_traceback():
     assert str(refused) == "AWS refused PutRolePolicy: NoSuchEntity: Role zz not found"
 
 
-def test_dry_demo_and_dry_sandbox_touch_nothing(tmp_path):
+def test_dry_demo_and_dry_sandbox_change_nothing(tmp_path):
     from tests.conftest import Cli, write_settings
 
     command = Cli(write_settings(tmp_path / "s.yaml", tmp_path / "box", "dry"))

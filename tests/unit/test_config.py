@@ -21,11 +21,11 @@ def load(values):
     return settings.load(invoke.Config(overrides=values))
 
 
-def test_the_shipped_settings_are_right():
+def test_shipped_settings_are_valid():
     assert load(SHIPPED).stack.name == "demo"
 
 
-def test_the_example_for_aws_is_right_on_top_of_them():
+def test_aws_example_is_valid_on_top_of_them():
     settings = settings_of(ROOT / "aws.example.yaml")
     assert (settings.stack.name, settings.aws.config_file, settings.train.arch) == ("prod", "", "resnet50")
 
@@ -43,7 +43,7 @@ def test_the_example_for_aws_is_right_on_top_of_them():
         ("fn", "response", "json", "fn.response: input should be 'plain' or 'original', got 'json'"),
     ],
 )
-def test_a_wrong_setting_is_named(section, key, value, words):
+def test_wrong_setting_is_named(section, key, value, words):
     values = copy.deepcopy(SHIPPED)
     values[section][key] = value
     with pytest.raises(OpsError) as error:
@@ -66,7 +66,7 @@ MORNING = {"name": "m", "when": "cron(0 8 ? * MON-FRI *)", "timezone": "UTC", "m
         ([MORNING, MORNING], "endpoint.schedule: two actions have the same name"),
     ],
 )
-def test_a_schedule_that_is_wrong_is_named(schedule, words):
+def test_wrong_schedule_is_named(schedule, words):
     values = copy.deepcopy(SHIPPED)
     values["endpoint"]["schedule"] = schedule
     with pytest.raises(OpsError) as error:
@@ -74,12 +74,12 @@ def test_a_schedule_that_is_wrong_is_named(schedule, words):
     assert words in str(error.value)
 
 
-def test_an_unknown_section_is_named():
+def test_unknown_section_is_named():
     with pytest.raises(OpsError, match=r"settings: unknown section endpiont; did you mean endpoint\?"):
         load({**SHIPPED, "endpiont": {}})
 
 
-def test_a_missing_setting_is_named():
+def test_missing_setting_is_named():
     values = copy.deepcopy(SHIPPED)
     del values["data"]["name"]
     with pytest.raises(OpsError, match=r"data\.name: field required"):
@@ -87,7 +87,7 @@ def test_a_missing_setting_is_named():
 
 
 @given(st.sampled_from(KEYS), st.integers(0, 20), st.sampled_from("abcxyz_0"))
-def test_every_misspelt_setting_is_refused(path, at, letter):
+def test_every_misspelt_setting_is_rejected(path, at, letter):
     section, key = path
     wrong = key[:at] + letter + key[at + 1 :]
     values = copy.deepcopy(SHIPPED)
@@ -101,13 +101,13 @@ def test_every_misspelt_setting_is_refused(path, at, letter):
 @pytest.mark.parametrize(
     ("word", "taken"), [("false", False), ("No", False), ("0", False), ("true", True), ("1", True)]
 )
-def test_a_switch_in_the_environment_means_what_it_says(monkeypatch, word, taken):
+def test_false_in_the_environment_is_false(monkeypatch, word, taken):
     """Invoke takes any word but 0 for true, and iam.apply as an administrator would go as bootstrap."""
     monkeypatch.setenv("INVOKE_AWS_TAKE_ROLES", word)
     assert settings_of().aws.take_roles is taken
 
 
-def test_a_file_and_the_environment_lie_over_the_defaults(tmp_path, monkeypatch):
+def test_file_and_environment_override_the_defaults(tmp_path, monkeypatch):
     file = tmp_path / "mine.yaml"
     file.write_text("endpoint: {max_instances: 7}\n")
     monkeypatch.setenv("INVOKE_STACK_NAME", "other")
@@ -117,7 +117,7 @@ def test_a_file_and_the_environment_lie_over_the_defaults(tmp_path, monkeypatch)
 
 
 @given(st.from_regex(r"[a-z][a-z0-9]{0,19}", fullmatch=True))
-def test_every_name_made_of_the_longest_stack_fits_aws(stack):
+def test_names_of_the_longest_stack_fit_aws(stack):
     values = copy.deepcopy(SHIPPED)
     values["stack"]["name"] = stack
     settings = load(values)

@@ -25,7 +25,7 @@ def packed(folder, limit=1 << 20):
     return [dataset.pack(group) for group in dataset.group_into_shards(dataset.list_pictures(folder), limit)]
 
 
-def test_a_bucket_as_it_should_be_is_left_alone():
+def test_complete_bucket_is_left_alone():
     have = bucket_setup.Facts(
         True,
         bucket_setup.PRIVATE,
@@ -38,41 +38,42 @@ def test_a_bucket_as_it_should_be_is_left_alone():
     assert plan.preview(bucket_setup.steps(have, SETTINGS)) == []
 
 
-def test_a_new_bucket_is_private_encrypted_versioned_tidy_and_tls_only():
+def test_new_bucket_is_private_encrypted_and_tls_only():
+    """A new bucket is private, encrypted and versioned, has lifecycle rules, and needs TLS."""
     assert [step.call for step in plan.preview(bucket_setup.steps(bucket_setup.Facts(), SETTINGS))] == [
         "create_bucket", "put_public_access_block", "put_bucket_encryption", "put_bucket_versioning",
         "put_bucket_policy", "put_bucket_lifecycle_configuration", "put_bucket_tagging",
     ]  # fmt: skip
 
 
-def test_elsewhere_than_in_us_east_1_the_bucket_says_where():
+def test_bucket_outside_us_east_1_has_a_location():
     there = SETTINGS.model_copy(update={"aws": SETTINGS.aws.model_copy(update={"region": "eu-west-1"})})
     first = next(bucket_setup.steps(bucket_setup.Facts(), there))
     assert first.args["CreateBucketConfiguration"] == {"LocationConstraint": "eu-west-1"}
 
 
-def test_equal_pictures_are_equal_shards(pictures):
+def test_equal_pictures_give_equal_shards(pictures):
     first = [shard.sha256 for shard, _ in packed(pictures)]
     (pictures / "train" / "cat" / "0.png").touch()
     assert [shard.sha256 for shard, _ in packed(pictures)] == first
     assert len(first) == len(set(first)) == 6
 
 
-def test_one_changed_class_changes_its_shards_alone(pictures):
+def test_changed_class_changes_its_shards_only(pictures):
     before = {(s.split, s.label): s.sha256 for s, _ in packed(pictures)}
     Image.new("RGB", (5, 5), "red").save(pictures / "train" / "dog" / "1.png")
     after = {(s.split, s.label): s.sha256 for s, _ in packed(pictures)}
     assert {key for key in before if before[key] != after[key]} == {("train", "dog")}
 
 
-def test_a_shard_holds_no_more_than_its_limit(pictures):
+def test_shard_is_no_larger_than_its_limit(pictures):
     size = (pictures / "train" / "cat" / "0.png").stat().st_size
     found = [shard for shard, _ in packed(pictures, size * 2)]
     assert max(len(shard.files) for shard in found) == 2
     assert sum(len(shard.files) for shard in found) == 18
 
 
-def test_a_shard_is_a_tar_of_the_pictures_themselves(pictures):
+def test_shard_is_a_tar_of_the_original_files(pictures):
     shard, data = packed(pictures)[0]
     assert shard.bytes == len(data)
     with tarfile.open(fileobj=io.BytesIO(data)) as tar:
@@ -80,7 +81,7 @@ def test_a_shard_is_a_tar_of_the_pictures_themselves(pictures):
         assert tar.extractfile("train/cat/0.png").read() == (pictures / "train" / "cat" / "0.png").read_bytes()
 
 
-def test_the_channel_names_every_object_once(pictures):
+def test_channel_names_every_object_once(pictures):
     manifest = manifest_of(pictures)
     listing = manifest.channel("b")
     assert listing[0] == {"prefix": "s3://b/"}
@@ -88,7 +89,7 @@ def test_the_channel_names_every_object_once(pictures):
     assert listing[-1] == f"datasets/p/{manifest.digest}/manifest.json"
 
 
-def test_hidden_files_and_folders_are_passed_over(pictures):
+def test_hidden_files_and_folders_are_skipped(pictures):
     before = manifest_of(pictures)
     (pictures / "train" / ".ipynb_checkpoints").mkdir()
     (pictures / "train" / "cat" / "._0.png").write_bytes(b"a resource fork of macOS")
@@ -117,25 +118,26 @@ def test_hidden_files_and_folders_are_passed_over(pictures):
         lambda m: m.update(pictures=None),
     ],
 )
-def test_a_manifest_that_leads_elsewhere_is_not_taken_even_with_its_right_digest(pictures, spoil):
+def test_manifest_with_an_invalid_path_is_rejected(pictures, spoil):
+    """A manifest that leads elsewhere is rejected, even with its right digest."""
     manifest = manifest_of(pictures)
     text = json.dumps(manifest.to_json())
     assert dataset.parse(text.encode(), "p", manifest.digest) == manifest
-    spoilt = json.loads(text)
-    spoil(spoilt)
-    whole = json.dumps([spoilt["classes"], spoilt["shards"]], sort_keys=True)
-    spoilt["digest"] = hashlib.sha256(whole.encode()).hexdigest()
+    changed = json.loads(text)
+    spoil(changed)
+    whole = json.dumps([changed["classes"], changed["shards"]], sort_keys=True)
+    changed["digest"] = hashlib.sha256(whole.encode()).hexdigest()
     with pytest.raises(ValueError):
-        dataset.parse(json.dumps(spoilt).encode(), "p", spoilt["digest"])
+        dataset.parse(json.dumps(changed).encode(), "p", changed["digest"])
 
 
 @pytest.mark.parametrize("text", [b"", b"[" * 100_000, b"[]", b"null", b'{"name": "\\ud800"}'])
-def test_what_is_no_manifest_is_not_taken(text):
+def test_invalid_manifest_is_rejected(text):
     with pytest.raises(ValueError):
         dataset.parse(text, "p", "0" * 64)
 
 
-def test_a_manifest_has_one_form(pictures):
+def test_manifest_form_is_stable(pictures):
     """What older versions wrote into the bucket is read, and what is written is what they would read."""
     manifest = manifest_of(pictures)
     first = {
@@ -152,7 +154,7 @@ def test_a_manifest_has_one_form(pictures):
     assert manifest.digest == hashlib.sha256(whole.encode()).hexdigest()
 
 
-def test_a_manifest_under_another_digest_or_name_is_not_taken(pictures):
+def test_manifest_with_another_digest_or_name_is_rejected(pictures):
     manifest = manifest_of(pictures)
     for name, digest in (("p", "0" * 64), ("q", manifest.digest)):
         with pytest.raises(ValueError, match="its digest"):

@@ -54,7 +54,7 @@ REFUSED = {
     ),
     "26 megapixels": (png_of(6500, 4000, 8, bytes(10)), "it has more than 25 megapixels: 6500 x 4000"),
     "a bomb": (png_of(60000, 60000, 8, bytes(10)), "it has more than 25 megapixels"),
-    "a spoilt chunk": (PNG[:60] + bytes([PNG[60] ^ 255]) + PNG[61:], "it is damaged or cut short"),
+    "a corrupt chunk": (PNG[:60] + bytes([PNG[60] ^ 255]) + PNG[61:], "it is damaged or cut short"),
 }
 TAKEN = {
     "CMYK": (encoded(PHOTO.convert("CMYK"), "JPEG"), "CMYK"),
@@ -73,14 +73,15 @@ TAKEN = {
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_what_cannot_be_trained_on_is_refused_with_its_reason(name, tmp_path):
+def test_untrainable_picture_is_rejected_with_its_reason(name, tmp_path):
+    """What cannot be trained on is rejected with its reason."""
     data, why = REFUSED[name]
     (tmp_path / "p.jpg").write_bytes(data)
     assert why in inspect_image(tmp_path / "p.jpg").fault
 
 
 @pytest.mark.parametrize("name", TAKEN)
-def test_what_training_can_read_is_taken_and_training_reads_it(name, tmp_path):
+def test_accepted_picture_is_read_by_training(name, tmp_path):
     from preprocess import Preprocess
 
     data, mode = TAKEN[name]
@@ -90,7 +91,7 @@ def test_what_training_can_read_is_taken_and_training_reads_it(name, tmp_path):
     assert Preprocess(16).decode(data).shape == (3, 16, 16)
 
 
-def test_what_is_compared_is_what_training_sees(tmp_path):
+def test_comparison_uses_the_pixels_that_training_sees(tmp_path):
     grey = Image.new("L", (9, 9))
     grey.putdata(range(81))
     deep = Image.new("I;16", (9, 9))
@@ -107,14 +108,15 @@ def test_what_is_compared_is_what_training_sees(tmp_path):
     )
 
 
-def test_names_that_cannot_travel_and_files_that_cannot_be_read_are_refused(tmp_path):
+def test_unportable_names_and_unreadable_files_are_rejected(tmp_path):
+    """Names that do not work everywhere, and files that cannot be read, are rejected."""
     for name in ("a\nb.png", "a\\b.png", "x" * 220 + ".png", os.fsdecode(b"\xff.png")):
         (tmp_path / name).write_bytes(PNG)
         assert "its name is not portable" in inspect_image(tmp_path / name).fault
     assert inspect_image(tmp_path / "gone.png").fault == "it cannot be read: No such file or directory"
 
 
-def test_a_file_that_is_too_large_is_not_even_read(tmp_path):
+def test_oversized_file_is_not_read(tmp_path):
     with (tmp_path / "p.jpg").open("wb") as file:
         file.truncate((imaging.MEGABYTES << 20) + 1)  # sparse
     assert inspect_image(tmp_path / "p.jpg").fault == "it is larger than 100 MB"
@@ -126,7 +128,7 @@ def checked(folder):
     return folder_findings.findings(found, seen)
 
 
-def told(folder, severity, kind):
+def list_findings(folder, severity, kind):
     return [(one.where, one.message) for one in checked(folder) if (one.severity, one.kind) == (severity, kind)]
 
 
@@ -142,57 +144,72 @@ def test_good_pictures_have_no_findings(pictures):
     assert checked(pictures) == []
 
 
-def test_the_same_picture_in_two_splits_is_found_under_any_name(pictures):
+def test_picture_in_two_splits_is_found_under_any_name(pictures):
     shutil.copy(pictures / "train/cat/0.png", pictures / "test/cat/other.png")
-    assert told(pictures, "warning", "two splits") == [("train/cat/0.png", "the same picture as test/cat/other.png")]
+    assert list_findings(pictures, "warning", "two splits") == [
+        ("train/cat/0.png", "the same picture as test/cat/other.png")
+    ]
 
 
-def test_the_same_picture_is_found_under_other_bytes(pictures):
+def test_picture_is_found_under_other_bytes(pictures):
     with Image.open(pictures / "train/cat/0.png") as image:
         image.save(pictures / "valid/cat/again.png", compress_level=1, dpi=(72, 72))
     again, first = (pictures / "valid/cat/again.png").read_bytes(), (pictures / "train/cat/0.png").read_bytes()
     assert again != first
-    assert told(pictures, "warning", "two splits") == [("train/cat/0.png", "the same picture as valid/cat/again.png")]
+    assert list_findings(pictures, "warning", "two splits") == [
+        ("train/cat/0.png", "the same picture as valid/cat/again.png")
+    ]
 
 
-def test_a_duplicate_and_a_picture_of_two_classes_are_told_apart(pictures):
+def test_duplicates_and_pictures_of_two_classes_differ(pictures):
+    """A duplicate and a picture of two classes are different findings."""
     shutil.copy(pictures / "train/cat/0.png", pictures / "train/cat/copy.png")
     shutil.copy(pictures / "valid/cat/0.png", pictures / "valid/dog/copy.png")
-    assert told(pictures, "warning", "duplicate") == [("train/cat/0.png", "the same picture as train/cat/copy.png")]
-    assert told(pictures, "warning", "two classes") == [("valid/cat/0.png", "the same picture as valid/dog/copy.png")]
+    assert list_findings(pictures, "warning", "duplicate") == [
+        ("train/cat/0.png", "the same picture as train/cat/copy.png")
+    ]
+    assert list_findings(pictures, "warning", "two classes") == [
+        ("valid/cat/0.png", "the same picture as valid/dog/copy.png")
+    ]
 
 
-def test_tiny_pictures_few_pictures_and_uneven_classes_are_warned_of(pictures):
+def test_tiny_few_and_uneven_pictures_give_warnings(pictures):
+    """Tiny pictures, few pictures and uneven classes give warnings."""
     Image.new("RGB", (7, 300), "red").save(pictures / "train/cat/thin.png")
-    assert told(pictures, "warning", "tiny") == [("train/cat/thin.png", "7 x 300 pixels")]
+    assert list_findings(pictures, "warning", "tiny") == [("train/cat/thin.png", "7 x 300 pixels")]
     for number in range(3, 23):
         Image.new("RGB", (9, 9), (number, 1, 1)).save(pictures / "train/dog" / f"{number}.png")
     for name in ("1.png", "2.png", "thin.png"):
         (pictures / "train/cat" / name).unlink()
-    assert told(pictures, "warning", "one picture") == [("train/cat", "the class has one picture")]
-    assert told(pictures, "warning", "imbalance") == [("train", "23 pictures of dog, but 1 of cat")]
+    assert list_findings(pictures, "warning", "one picture") == [("train/cat", "the class has one picture")]
+    assert list_findings(pictures, "warning", "imbalance") == [("train", "23 pictures of dog, but 1 of cat")]
 
 
-def test_classes_that_are_empty_or_not_everywhere_are_errors(pictures):
+def test_empty_and_missing_classes_are_errors(pictures):
     (pictures / "train" / "bird").mkdir()
     shutil.rmtree(pictures / "test" / "dog")
-    assert told(pictures, "error", "empty") == [("train/bird", "the class has no pictures")]
-    assert [where for where, _ in told(pictures, "error", "classes")] == ["valid/bird", "test/bird", "test/dog"]
+    assert list_findings(pictures, "error", "empty") == [("train/bird", "the class has no pictures")]
+    assert [where for where, _ in list_findings(pictures, "error", "classes")] == [
+        "valid/bird",
+        "test/bird",
+        "test/dog",
+    ]
 
 
-def test_what_is_dealt_with_is_noted_once_and_not_counted_against_the_folder(pictures):
+def test_converted_and_skipped_files_are_notes_only(pictures):
+    """What is converted or left out is noted once, and does not count against the folder."""
     for number in range(2):
         PHOTO.rotate(number).convert("CMYK").save(pictures / "train/cat" / f"cmyk{number}.jpg")
     PHOTO.save(pictures / "valid/cat/side.jpg", exif=TURNED)
     (pictures / "valid/cat/notes.txt").write_text("mine")
-    assert told(pictures, "note", "mode") == [("train/cat/cmyk0.jpg, and 1 more", "CMYK, trained as RGB")]
-    assert told(pictures, "note", "turned")[0][0] == "valid/cat/side.jpg"
-    assert told(pictures, "note", "left out")[0][0] == "valid/cat/notes.txt"
+    assert list_findings(pictures, "note", "mode") == [("train/cat/cmyk0.jpg, and 1 more", "CMYK, trained as RGB")]
+    assert list_findings(pictures, "note", "turned")[0][0] == "valid/cat/side.jpg"
+    assert list_findings(pictures, "note", "left out")[0][0] == "valid/cat/notes.txt"
     assert {one.severity for one in checked(pictures)} == {"note"}
 
 
-def test_what_is_too_large_for_a_request_is_noted(pictures):
+def test_picture_too_large_for_a_request_is_noted(pictures):
     with (pictures / "train/cat/0.png").open("ab") as file:
         file.write(bytes(imaging.REQUEST_BYTES))  # behind the picture's end
-    assert [where for where, _ in told(pictures, "note", "large")] == ["train/cat/0.png"]
+    assert [where for where, _ in list_findings(pictures, "note", "large")] == ["train/cat/0.png"]
     assert {one.severity for one in checked(pictures)} == {"note"}

@@ -40,7 +40,7 @@ def zipped(extra=(), top="dogImages/", plain=True):
 
 
 class Web:
-    """One file behind HTTP: `cut`: bytes after which a connection breaks; ranges are honoured unless told otherwise."""
+    """One file behind HTTP: `cut`: bytes after which a connection breaks; ranges are honoured by default."""
 
     def __init__(self, data):
         self.data, self.tag, self.cut, self.ranges, self.length = data, '"v1"', 0, True, True
@@ -96,7 +96,7 @@ def archive_at(url, **more):
     return Archive(**({"url": url, "sha256": "", "classes": 0, "pictures": {}} | more))
 
 
-def test_the_archive_of_dogs_is_known_by_name(settings):
+def test_dogs_archive_is_known_by_name(settings):
     dogs = fetch.find_archive(settings.data, "dogs")
     assert dogs.url == "https://s3-us-west-1.amazonaws.com/udacity-aind/dog-project/dogImages.zip"
     assert (dogs.classes, dogs.pictures) == (133, {"train": 6680, "valid": 835, "test": 836})
@@ -104,14 +104,15 @@ def test_the_archive_of_dogs_is_known_by_name(settings):
         fetch.find_archive(settings.data, "cats")
 
 
-def test_a_connection_that_breaks_again_and_again_is_gone_on_with(web, tmp_path):
+def test_broken_connections_are_resumed(web, tmp_path):
+    """A connection that breaks again and again is resumed each time."""
     web.cut = len(web.data) // 7 + 1
     assert fetch.fetch_archive(archive_at(web.url), tmp_path / "p")["bytes"] == len(web.data)
     assert web.asked[:3] == [None, f"bytes={web.cut}-", f"bytes={2 * web.cut}-"]
     assert len(web.asked) == 7
 
 
-def test_the_next_command_goes_on_where_the_last_gave_up(web, tmp_path):
+def test_next_command_resumes_the_download(web, tmp_path):
     place = tmp_path / "a.zip"
     web.cut = 1000
 
@@ -131,7 +132,7 @@ def test_the_next_command_goes_on_where_the_last_gave_up(web, tmp_path):
 
 
 @pytest.mark.parametrize("how", ["another version", "no ranges", "no version", "weak version"])
-def test_what_cannot_be_gone_on_with_starts_again(web, tmp_path, how):
+def test_download_restarts_if_it_cannot_resume(web, tmp_path, how):
     place = tmp_path / "a.zip"
     place.write_bytes(b"x" * 500)
     tag = {"no version": "", "weak version": 'W/"v1"'}.get(how, '"v1"')
@@ -143,20 +144,20 @@ def test_what_cannot_be_gone_on_with_starts_again(web, tmp_path, how):
     assert place.read_bytes() == web.data
 
 
-def test_a_server_without_lengths_is_read_to_its_end(web, tmp_path):
+def test_response_without_a_length_is_read_to_its_end(web, tmp_path):
     web.length = False
     download.download_file(web.url, tmp_path / "a.zip")
     assert (tmp_path / "a.zip").read_bytes() == web.data
 
 
-def test_a_server_that_never_sends_a_byte_is_given_up_on(web, tmp_path):
+def test_failing_server_is_given_up_after_some_tries(web, tmp_path):
     web.status = 503
     with pytest.raises(OpsError, match="Cannot download .*: HTTP Error 503.*Run the same command again"):
         download.download_file(web.url, tmp_path / "a.zip")
     assert len(web.asked) == download.TRIES
 
 
-def test_a_wrong_address_is_told_at_once(web, tmp_path):
+def test_missing_url_is_reported_at_once(web, tmp_path):
     web.status = 404
     with pytest.raises(OpsError, match="answers 404"):
         download.download_file(web.url, tmp_path / "a.zip")
@@ -164,31 +165,31 @@ def test_a_wrong_address_is_told_at_once(web, tmp_path):
 
 
 @pytest.mark.parametrize("url", ["file:///etc/passwd", "ftp://127.0.0.1/a.zip", "data:,a", "/etc/passwd"])
-def test_only_the_web_is_fetched_from(tmp_path, url):
+def test_only_http_urls_are_fetched(tmp_path, url):
     with pytest.raises(OpsError):
         download.download_file(url, tmp_path / "a.zip")
 
 
 @pytest.mark.parametrize("location", ["file:///etc/passwd", "ftp://127.0.0.1/a.zip"])
-def test_a_redirect_does_not_lead_out_of_the_web(web, tmp_path, location):
+def test_redirect_to_another_scheme_is_not_followed(web, tmp_path, location):
     web.location = location
     with pytest.raises(OpsError):
         download.download_file(web.url, tmp_path / "a.zip")
 
 
-def test_a_redirect_out_of_https_is_not_followed():
+def test_redirect_from_https_to_http_is_not_followed():
     request = download.urllib.request.Request("https://host/a.zip")
     with pytest.raises(OpsError, match="not https"):
         download.SafeRedirectHandler().redirect_request(request, None, 302, "Found", {}, "http://host/a.zip")
 
 
-def test_a_file_that_does_not_fit_is_not_begun(web, tmp_path, monkeypatch):
+def test_download_larger_than_the_disk_is_not_started(web, tmp_path, monkeypatch):
     monkeypatch.setattr(download.shutil, "disk_usage", lambda path: type("Disk", (), {"free": 10}))
     with pytest.raises(OpsError, match="free on the disk"):
         download.download_file(web.url, tmp_path / "a.zip")
 
 
-def test_a_folder_that_is_there_is_left_alone(web, tmp_path):
+def test_existing_folder_is_left_alone(web, tmp_path):
     (tmp_path / "p").mkdir()
     with pytest.raises(OpsError, match="did not come from"):
         fetch.fetch_archive(archive_at(web.url), tmp_path / "p")
@@ -203,20 +204,20 @@ def test_a_folder_that_is_there_is_left_alone(web, tmp_path):
         ({"pictures": {"train": 6680, "valid": 835, "test": 836}}, "Nothing was kept"),
     ],
 )
-def test_what_the_settings_say_is_held_against_it(web, tmp_path, more, words):
+def test_archive_that_differs_from_the_settings_is_rejected(web, tmp_path, more, words):
     with pytest.raises(OpsError, match=words):
         fetch.fetch_archive(archive_at(web.url, **more), tmp_path / "p")
     assert not (tmp_path / "p").exists()
-    assert list((tmp_path / "work" / "fetched").iterdir()) == []  # the next fetch starts anew
+    assert list((tmp_path / "work" / "fetched").iterdir()) == []  # the next fetch starts from the beginning
 
 
-def test_what_is_right_by_the_settings_is_taken(web, tmp_path):
+def test_archive_that_equals_the_settings_is_accepted(web, tmp_path):
     sha = fetch.hashlib.sha256(web.data).hexdigest()
     source = fetch.fetch_archive(archive_at(web.url, sha256=sha, classes=2, pictures=COUNTS), tmp_path / "p")
     assert source["sha256"] == sha
 
 
-def test_a_full_disk_keeps_the_archive(web, tmp_path, monkeypatch):
+def test_full_disk_keeps_the_archive(web, tmp_path, monkeypatch):
     def full(*_):
         raise OSError(28, "No space left on device")
 
@@ -236,7 +237,7 @@ def info(name, mode=0o644, kind=stat.S_IFREG):
 
 
 def odd(name):
-    """ZipFile would mend the name; hostile tools do not."""
+    """ZipFile would repair the name; hostile tools do not."""
     entry = info("train/a/placeholder.jpg")
     entry.filename = name
     return entry
@@ -256,7 +257,7 @@ HOSTILE = {
 
 
 @pytest.mark.parametrize("name", HOSTILE)
-def test_one_hostile_entry_and_nothing_is_unpacked(tmp_path, name):
+def test_hostile_entry_stops_the_unpacking(tmp_path, name):
     entry, why = HOSTILE[name]
     (tmp_path / "a.zip").write_bytes(zipped([(entry, PICTURE)]))
     with pytest.raises(OpsError, match=f"The archive is not safe: .*{why}"):
@@ -264,14 +265,14 @@ def test_one_hostile_entry_and_nothing_is_unpacked(tmp_path, name):
     assert [path.name for path in tmp_path.rglob("*")] == ["a.zip"]
 
 
-def test_a_name_with_a_nul_in_it_is_hostile(tmp_path):
+def test_name_with_a_nul_is_hostile(tmp_path):
     data = zipped([("dogImages/train/001.Affenpinscher/n_.jpg", PICTURE)])
     (tmp_path / "a.zip").write_bytes(data.replace(b"n_.jpg", b"n\0.jpg"))
     with pytest.raises(OpsError, match="is not a portable name"):
         zips.unpack_archive(tmp_path / "a.zip", tmp_path / "into")
 
 
-def test_an_encrypted_entry_is_refused(tmp_path):
+def test_encrypted_entry_is_rejected(tmp_path):
     data = bytearray(zipped())
     place = data.index(b"PK\x01\x02")
     struct.pack_into("<H", data, place + 8, struct.unpack_from("<H", data, place + 8)[0] | 1)
@@ -280,7 +281,7 @@ def test_an_encrypted_entry_is_refused(tmp_path):
         zips.unpack_archive(tmp_path / "a.zip", tmp_path / "into")
 
 
-def test_a_bomb_is_not_set_off(tmp_path):
+def test_zip_bomb_is_not_unpacked(tmp_path):
     zeros = [(f"dogImages/train/001.Affenpinscher/{number}.jpg", bytes(50 << 20)) for number in range(2)]
     (tmp_path / "a.zip").write_bytes(zipped(zeros))
     with pytest.raises(OpsError, match=r"not safe: \d+ bytes would become \d+"):
@@ -291,7 +292,7 @@ def test_a_bomb_is_not_set_off(tmp_path):
     assert not (tmp_path / "into").exists()
 
 
-def test_a_size_that_lies_writes_no_more_than_it_says(tmp_path):
+def test_entry_writes_no_more_than_its_declared_size(tmp_path):
     data = bytearray(zipped([("dogImages/train/001.Affenpinscher/big.jpg", bytes(5 << 20))]))
     place = data.rindex(b"PK\x01\x02")
     struct.pack_into("<I", data, place + 24, 1000)
@@ -301,7 +302,7 @@ def test_a_size_that_lies_writes_no_more_than_it_says(tmp_path):
     assert sum(path.stat().st_size for path in (tmp_path / "into").rglob("*.jpg")) < 1 << 20
 
 
-def test_entries_that_share_their_bytes_are_a_bomb_too(tmp_path):
+def test_overlapping_entries_are_a_zip_bomb(tmp_path):
     data = bytearray(zipped())
     records, place = [], 0
     while (place := data.find(b"PK\x01\x02", place + 1)) >= 0:
@@ -323,7 +324,7 @@ def test_entries_that_share_their_bytes_are_a_bomb_too(tmp_path):
         (zipped([("dogImages/val/a/b.jpg", PICTURE)]), "is not in SPLIT/CLASS"),
     ],
 )
-def test_a_spoilt_or_unknown_archive_is_told(tmp_path, data, words):
+def test_corrupt_or_unknown_archive_is_reported(tmp_path, data, words):
     (tmp_path / "a.zip").write_bytes(data)
     if not words:
         assert zips.unpack_archive(tmp_path / "a.zip", tmp_path / "into") == 0
@@ -332,7 +333,7 @@ def test_a_spoilt_or_unknown_archive_is_told(tmp_path, data, words):
         zips.unpack_archive(tmp_path / "a.zip", tmp_path / "into")
 
 
-def test_a_flipped_bit_is_found_by_its_crc(tmp_path):
+def test_flipped_bit_is_found_by_its_crc(tmp_path):
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
         archive.writestr("train/a/b.jpg", PICTURE)
@@ -343,7 +344,7 @@ def test_a_flipped_bit_is_found_by_its_crc(tmp_path):
         zips.unpack_archive(tmp_path / "a.zip", tmp_path / "into")
 
 
-def test_what_macos_adds_and_other_files_are_left_out(tmp_path):
+def test_macos_files_and_other_files_are_skipped(tmp_path):
     extra = [
         ("__MACOSX/dogImages/train/001.Affenpinscher/._a.jpg", b"fork"),
         ("dogImages/.DS_Store", b"x"),
@@ -354,6 +355,6 @@ def test_what_macos_adds_and_other_files_are_left_out(tmp_path):
     assert len([path for path in (tmp_path / "into").rglob("*") if path.is_file()]) == 6
 
 
-def test_without_a_top_folder_it_is_the_same(tmp_path):
+def test_archive_without_a_top_folder_is_unpacked(tmp_path):
     (tmp_path / "a.zip").write_bytes(zipped(top=""))
     assert zips.unpack_archive(tmp_path / "a.zip", tmp_path / "into") == 6

@@ -32,22 +32,22 @@ def dlami(**more):
         ("p3.2xlarge", ("x86_64",), "not on p3"),
     ],
 )
-def test_what_an_image_runs_on_is_in_its_description(kind, processors, words):
+def test_image_description_decides_its_compatibility(kind, processors, words):
     assert words in dlami().explain_incompatibility(kind, processors)
     assert bool(words) == bool(dlami().explain_incompatibility(kind, processors))
 
 
-def test_an_image_that_names_no_types_is_not_judged_by_them():
+def test_image_without_listed_types_fits_any_type():
     assert dlami(families=()).explain_incompatibility("t3.medium", ("x86_64",)) == ""
 
 
-def test_support_ends_with_the_earlier_of_two_dates():
+def test_support_ends_with_the_earlier_date():
     assert dlami(pytorch=(2, 9), deprecated=date(2028, 6, 1)).compute_support_end() == date(2026, 10, 15)
     assert dlami(pytorch=(2, 9), deprecated=date(2026, 1, 1)).compute_support_end() == date(2026, 1, 1)
     assert dlami(pytorch=(9, 9)).compute_support_end() is None
 
 
-def test_an_answer_of_aws_is_read_as_it_stands():
+def test_image_is_parsed_from_the_response_of_aws():
     found = images.from_response(
         {
             "ImageId": "ami-9", "Name": "Deep Learning OSS Nvidia Driver AMI GPU PyTorch 2.10 (Ubuntu 24.04) 20260801", "Architecture": "x86_64",
@@ -59,7 +59,7 @@ def test_an_answer_of_aws_is_read_as_it_stands():
     assert (found.families, found.least_gib, found.pytorch) == (("g4dn", "g5", "p6-b200"), 65, (2, 10))
 
 
-def test_a_settings_file_without_a_lock_line_is_left_alone(tmp_path):
+def test_settings_file_without_an_ami_line_is_unchanged(tmp_path):
     for text in ("stack: {name: x}\n", "ec2: {disk_gib: 90}\n", "other:\n  ami: x\nec2:\n  disk_gib: 9\n"):
         path = tmp_path / "settings.yaml"
         path.write_text(text)

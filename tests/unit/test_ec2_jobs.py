@@ -1,4 +1,4 @@
-"""Training on the box: no line, however it is cut, can hurt it, and nobody loses a word of its log."""
+"""Training on the box: a cut connection neither hurts the job nor loses a line of its log."""
 
 import os
 import subprocess
@@ -10,7 +10,7 @@ from ops.box import remote_jobs
 
 
 @pytest.mark.parametrize("systemd", ["running", "degraded", "offline", None])
-def test_a_job_is_a_unit_of_systemd_or_in_a_session_of_its_own(tmp_path, systemd):
+def test_job_runs_as_systemd_unit_or_own_session(tmp_path, systemd):
     programs = tmp_path / "bin"
     programs.mkdir()
     fakes = {"sudo": 'shift; exec "$@"'}

@@ -50,22 +50,22 @@ def planned(order=ORDER, **have):
         ("pending", ["box i-1"]),
     ],
 )
-def test_a_box_that_is_there_is_never_replaced(state, steps):
+def test_existing_box_is_never_replaced(state, steps):
     assert planned(box=instance(state), alarm=plan.build_idle_alarm("i-1", 4, SETTINGS)) == steps
 
 
-def test_a_new_box_is_watched_before_it_is_waited_for():
+def test_new_box_gets_its_alarm_before_the_wait():
     assert planned() == ["run_instances", "put_metric_alarm", "box <InstanceId>"]
 
 
-def test_a_launch_that_crashed_before_the_alarm_gets_one():
+def test_box_without_an_alarm_gets_one():
     assert planned(box=instance("running")) == ["put_metric_alarm"]
     assert planned(box=instance("running"), alarm=plan.build_idle_alarm("i-0", 4, SETTINGS)) == [
         "put_metric_alarm"
     ]  # an older box's
 
 
-def test_the_alarm_follows_the_settings():
+def test_alarm_follows_the_settings():
     patient = settings_of(text="ec2: {idle_minutes: 60}")
     have = Facts(**{**NETWORK, "box": instance("running"), "alarm": plan.build_idle_alarm("i-1", 4, patient)})
     assert [s.call for s in change.preview(plan.steps(have, ORDER, SETTINGS))] == ["put_metric_alarm"]
@@ -74,25 +74,26 @@ def test_the_alarm_follows_the_settings():
     assert [s.call for s in change.preview(plan.steps(have, ORDER, never))] == ["delete_alarms"]
 
 
-def test_a_team_asks_for_one_box_and_each_box_by_another_token():
+def test_team_shares_one_token_per_box():
     """The key pair's id is what all see, and new for each box: ec2.down deletes the pair."""
     assert planned(key_pair=None)[:2] == ["import_key_pair", "run_instances"]
     assert request(key="key-1")["ClientToken"] == request(key="key-1", public_key="another operator's")["ClientToken"]
     assert request(key="key-1")["ClientToken"] != request(key="key-2")["ClientToken"]
 
 
-def test_somebody_else_at_the_same_moment_is_told_to_wait():
+def test_simultaneous_launch_says_to_wait():
     with pytest.raises(OpsError, match="Another operator is launching the box"):
         walked(["InvalidKeyPair.Duplicate"], key_pair=None)
 
 
-def test_a_token_whose_box_is_gone_is_given_up_with_its_key_pair():
+def test_spent_token_is_replaced_with_its_key_pair():
+    """A launch token whose box is terminated is replaced, together with its key pair."""
     assert walked(["IdempotentInstanceTerminated", None, None, None]) == [
         "demand g4dn.xlarge subnet-a", "delete_key_pair", "import_key_pair", "demand g4dn.xlarge subnet-a",
     ]  # fmt: skip
 
 
-def test_a_box_without_its_role_says_which_command_makes_it():
+def test_missing_role_names_the_command():
     with pytest.raises(OpsError, match="invoke iam.apply"):
         walked(
             [
@@ -104,7 +105,7 @@ def test_a_box_without_its_role_says_which_command_makes_it():
         )
 
 
-def test_a_spot_request_without_a_box_is_cancelled_first():
+def test_orphaned_spot_request_is_cancelled_first():
     assert planned(spot_requests=("sir-9",))[0] == "cancel_spot_instance_requests"
 
 
@@ -113,7 +114,7 @@ def request(spot=False, settings=SETTINGS, key="key-1", **more):
     return launch.build_launch_request(Facts(**{**NETWORK, **more}), place, key, settings)
 
 
-def test_a_new_box_is_hardened_tagged_and_asked_for_once():
+def test_new_box_is_hardened_tagged_and_idempotent():
     asked = request()
     assert asked["MetadataOptions"]["HttpTokens"] == "required"
     assert asked["NetworkInterfaces"] == [
@@ -132,7 +133,7 @@ def test_a_new_box_is_hardened_tagged_and_asked_for_once():
     assert "InstanceMarketOptions" not in asked
 
 
-def test_a_box_on_spot_can_be_stopped_and_keeps_its_disk():
+def test_spot_box_can_be_stopped_and_keeps_its_disk():
     asked = request(spot=True)
     options = {"SpotInstanceType": "persistent", "InstanceInterruptionBehavior": "stop"}
     assert asked["InstanceMarketOptions"] == {"MarketType": "spot", "SpotOptions": options}
@@ -140,7 +141,8 @@ def test_a_box_on_spot_can_be_stopped_and_keeps_its_disk():
     assert asked["ClientToken"] != request()["ClientToken"]
 
 
-def test_the_watchdog_is_armed_before_anything_else_and_fits_into_user_data():
+def test_watchdog_starts_first_and_fits_into_user_data():
+    """The watchdog is armed before anything else, and fits into the user data."""
     data = request()["UserData"]
     assert data.startswith("#cloud-boothook\n#!/bin/sh\n")
     assert user_data.WATCHDOG.read_text() in data
@@ -149,7 +151,7 @@ def test_the_watchdog_is_armed_before_anything_else_and_fits_into_user_data():
     assert "idle_watchdog.py" not in request(settings=settings_of(text="ec2: {idle_minutes: 0}"))["UserData"]
 
 
-def test_the_alarm_is_more_patient_than_the_watchdog():
+def test_alarm_waits_longer_than_the_watchdog():
     asked = plan.build_idle_alarm("i-1", 4, SETTINGS)
     assert asked["Period"] * asked["EvaluationPeriods"] == 2 * 30 * 60
     assert asked["Threshold"] == 3.75
@@ -189,24 +191,25 @@ def walked(refusals, order=ORDER, **have):
 NONE = "InsufficientInstanceCapacity"
 
 
-def test_no_capacity_moves_on_to_the_next_zone_then_the_next_type():
+def test_missing_capacity_tries_zones_then_types():
+    """Without capacity the next zone is tried, then the next type."""
     assert walked([NONE, NONE, None]) == [
         "demand g4dn.xlarge subnet-a", "demand g4dn.xlarge subnet-b", "demand g5.xlarge subnet-a",
     ]  # fmt: skip
 
 
-def test_spot_is_asked_for_first_and_demand_when_there_is_none():
+def test_spot_is_requested_before_on_demand():
     assert walked([NONE] * 4 + [None], ON_SPOT)[-2:] == ["spot g5.xlarge subnet-b", "demand g4dn.xlarge subnet-a"]
 
 
-def test_a_zone_that_does_not_offer_a_type_is_not_asked():
+def test_zone_without_the_type_is_skipped():
     offered = frozenset({("g4dn.xlarge", "us-east-1b")})
     assert walked([None], offered=offered) == ["demand g4dn.xlarge subnet-b"]
     with pytest.raises(OpsError, match=r"None of g4dn\.xlarge, g5\.xlarge is offered in us-east-1a, us-east-1b"):
         walked([], offered=frozenset())
 
 
-def test_no_capacity_anywhere_says_where_and_what_next():
+def test_no_capacity_anywhere_lists_attempts_and_next_steps():
     with pytest.raises(
         OpsError, match=r"g4dn.xlarge in us-east-1a; .*g5.xlarge in us-east-1b.*--instance-type TYPE.*no-capacity.md"
     ):
@@ -222,18 +225,19 @@ def test_no_capacity_anywhere_says_where_and_what_next():
         ("VcpuLimitExceeded", LaunchOptions(("m5.large",)), "m5.large", "L-1216C47A"),
     ],
 )
-def test_a_quota_does_not_move_on_and_is_named(code, order, kind, quota, monkeypatch):
+def test_quota_error_stops_and_names_the_quota(code, order, kind, quota, monkeypatch):
     monkeypatch.setattr("ops.core.pricing.price_instances", lambda *_: 1.0)
     with pytest.raises(OpsError, match=rf"quota for {kind}.* is too small.*{quota} .*--quota-code {quota} "):
         walked([code], order, offered=frozenset({(kind, "us-east-1a")}))
 
 
-def test_another_refusal_ends_it_in_awss_words():
+def test_other_errors_stop_with_the_message_of_aws():
     with pytest.raises(AwsError, match="UnauthorizedOperation"):
         walked(["UnauthorizedOperation"])
 
 
-def test_a_stopped_box_takes_its_disk_into_another_type_and_is_never_replaced():
+def test_stopped_box_changes_type_and_keeps_its_disk():
+    """A stopped box takes its disk into another type, and is never replaced."""
     stopped = instance("stopped")
     assert walked([NONE, None], box=stopped) == ["start_instances", "as g5.xlarge", "start_instances"]
     elsewhere = frozenset({("g5.xlarge", "us-east-1b")})
@@ -246,13 +250,13 @@ def test_a_stopped_box_takes_its_disk_into_another_type_and_is_never_replaced():
         walked([NONE, NONE], box=stopped)
 
 
-def test_a_stopped_spot_box_keeps_its_type():
+def test_stopped_spot_box_keeps_its_type():
     stopped = instance("stopped", SpotInstanceRequestId="sir-1")
     with pytest.raises(OpsError, match="The box is kept"):
         walked([NONE], box=stopped)
 
 
-def test_only_ec2_starts_what_spot_took():
+def test_interrupted_spot_box_is_started_by_ec2_only():
     taken = instance(
         "stopped", SpotInstanceRequestId="sir-1", StateReason={"Code": "Server.SpotInstanceShutdown", "Message": "x"}
     )
@@ -266,13 +270,14 @@ def calls(steps):
     return [s.call if isinstance(s, Change) else s.what for s in change.preview(steps)]
 
 
-def test_halting_stops_and_nothing_else():
+def test_stop_plan_stops_and_waits():
     assert calls(plan.stop_box_steps(Facts(box=instance("running")))) == ["stop_instances", "box i-1"]
     assert calls(plan.stop_box_steps(Facts(box=instance("stopping")))) == ["box i-1"]
     assert calls(plan.stop_box_steps(Facts(box=instance("stopped")))) == []
 
 
-def test_removal_cancels_the_spot_request_first_and_leaves_nothing():
+def test_removal_cancels_the_spot_request_first():
+    """Removal cancels the spot request first, and leaves nothing."""
     have = Facts(box=instance("running"), alarm={"AlarmName": "x"}, key_pair="key-1", spot_requests=("sir-1",))
     assert calls(plan.remove_box_steps(have, SETTINGS)) == [
         "cancel_spot_instance_requests", "terminate_instances", "box i-1", "delete_alarms", "delete_key_pair",
@@ -289,7 +294,7 @@ def test_removal_cancels_the_spot_request_first_and_leaves_nothing():
     ]
 
 
-def test_a_box_that_dies_while_it_boots_says_why():
+def test_box_terminated_during_boot_says_why():
     class Account:
         def call_or_none(self, *_, **__):
             reason = {"Message": "Server.InsufficientInstanceCapacity: none left"}
@@ -313,7 +318,7 @@ def refusal(hours, **more):
     return json.dumps(line | more)
 
 
-def test_the_last_launchs_refusals_are_known_from_the_log(tmp_path, monkeypatch):
+def test_recent_capacity_failures_come_from_the_audit_log(tmp_path, monkeypatch):
     monkeypatch.setattr(facts, "WORK", tmp_path)
 
     class Account:

@@ -14,7 +14,7 @@ ACCOUNT = "123456789012"
 ROWS = [(service, operation) for service, (_, _, rows) in TABLE.items() for operation in rows]
 
 
-def test_the_table_names_operations_and_actions_that_there_are():
+def test_permission_table_names_known_operations_and_actions():
     session = botocore.session.Session()
     for service, (prefix, _, rows) in TABLE.items():
         names = set(session.get_service_model(MODELS.get(service, service)).operation_names)
@@ -27,7 +27,7 @@ def test_the_table_names_operations_and_actions_that_there_are():
 
 
 @pytest.mark.parametrize(("service", "operation"), ROWS)
-def test_each_arn_of_the_table_is_one_that_the_action_acts_on(service, operation):
+def test_permission_table_arns_fit_their_actions(service, operation):
     prefix, start, rows = TABLE[service]
     row = rows[operation]
     action = row.action or f"{prefix}:{operation}"
@@ -51,7 +51,7 @@ def required(action):
     return [kind for kind in actions.find_details(action)["resourceTypes"] if kind["required"]]
 
 
-def test_the_kinds_of_ec2_are_those_of_its_arns():
+def test_ec2_resource_types_are_those_of_the_arns():
     from iampolicy.actions import list_resource_types
 
     known = {kind["key"] for kind in list_resource_types("ec2:CreateTags")}

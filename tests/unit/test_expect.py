@@ -98,7 +98,7 @@ TRUSTS = [
 
 
 @pytest.mark.parametrize("role", ROLES)
-def test_every_expectation_holds_and_there_are_ten_of_each(role):
+def test_every_role_meets_ten_expectations_of_each_kind(role):
     assert failing(WANTED[role]) == set()
     calls = {
         kind: {(one.action, one.resource, str(one.context)) for one in EXPECTED[role] if one.kind == kind}
@@ -110,25 +110,27 @@ def test_every_expectation_holds_and_there_are_ten_of_each(role):
 
 
 @pytest.mark.parametrize(("role", "stem", "mutant"), PERMISSIONS)
-def test_permissions_that_are_widened_break_a_denied_expectation(role, stem, mutant):
+def test_widened_permissions_break_a_denied_expectation(role, stem, mutant):
+    """Permissions that are widened break an expectation that something is denied."""
     want = WANTED[role]
     assert {kind for kind, *_ in failing(replace(want, permissions=want.permissions | {stem: mutant}))} == {"denied"}
 
 
 @pytest.mark.parametrize(("role", "mutant"), BOUNDARIES)
-def test_a_boundary_that_is_widened_breaks_one_that_is_capped(role, mutant):
+def test_widened_boundary_breaks_a_capped_expectation(role, mutant):
     found = failing(replace(WANTED[role], boundary=mutant))
     assert found
     assert all(kind == "denied" and capped for kind, _, _, capped in found)
 
 
 @pytest.mark.parametrize(("role", "mutant"), TRUSTS)
-def test_a_trust_that_is_widened_breaks_one_that_may_not_assume(role, mutant):
+def test_widened_trust_breaks_a_may_not_assume_expectation(role, mutant):
     assert {kind for kind, *_ in failing(replace(WANTED[role], trust=mutant))} == {"may_not_assume"}
 
 
 @pytest.mark.parametrize("role", ROLES)
-def test_a_trust_that_names_anybody_breaks_one_that_may_not_assume(role):
+def test_open_trust_breaks_a_may_not_assume_expectation(role):
+    """A trust that names everybody breaks an expectation of who may not assume the role."""
     mutant = changed(
         WANTED[role].trust.document, 0, lambda statement: statement.update({"Principal": "*", "Action": "sts:*"})
     )
@@ -137,7 +139,7 @@ def test_a_trust_that_names_anybody_breaks_one_that_may_not_assume(role):
 
 
 @pytest.mark.parametrize("role", ROLES)
-def test_every_action_that_is_taken_away_is_missed(role):
+def test_every_removed_action_breaks_an_expectation(role):
     want, unmissed = WANTED[role], set()
     for stem, policy in want.permissions.items():
         document = policy.document
@@ -152,7 +154,8 @@ def test_every_action_that_is_taken_away_is_missed(role):
 
 
 @pytest.mark.parametrize("role", ROLES)
-def test_a_boundary_takes_nothing_away_that_the_permissions_give(role):
+def test_boundary_covers_all_that_the_permissions_allow(role):
+    """A boundary denies nothing that the permissions allow."""
     want = WANTED[role]
     have = roles.build_applied_snapshot([want], SETTINGS)
     for policy in want.permissions.values():
@@ -180,7 +183,8 @@ def test_a_boundary_takes_nothing_away_that_the_permissions_give(role):
 
 
 @pytest.mark.parametrize("role", ROLES)
-def test_policies_name_what_there_is_as_narrowly_as_aws_takes_it(role):
+def test_policies_name_existing_actions_and_resources(role):
+    """Policies name existing actions, on resources as narrow as AWS accepts."""
     want = WANTED[role]
     for policy in [*want.permissions.values(), want.boundary]:
         assert len(roles.dump_document(policy.document)) < roles.POLICY_CHARACTERS
@@ -195,7 +199,7 @@ def test_policies_name_what_there_is_as_narrowly_as_aws_takes_it(role):
 
 
 @pytest.mark.parametrize("role", ROLES)
-def test_no_boundary_lets_a_role_grow(role):
+def test_no_boundary_lets_a_role_escalate(role):
     """Of IAM and STS: reading; for operators passing roles and service-linked ones; for who applies roles, bounded ones."""
     for statement in WANTED[role].boundary.document["Statement"]:
         if statement["Effect"] == "Deny":
@@ -231,7 +235,7 @@ def test_expectations_hold_for_any_stack_and_repository(stack, repository):
 
 
 @pytest.mark.parametrize("repository", ["*/*", "a/b:pull_request", "a", "a/b/c", "a/*", "${aws:username}/b"])
-def test_a_repository_is_one_repository(repository):
+def test_repository_setting_names_one_repository(repository):
     with pytest.raises(OpsError, match=r"iam\.repository"):
         settings_of(text=f"iam: {{repository: '{repository}'}}")
 
@@ -267,12 +271,12 @@ GOOD = 'action = "s3:GetObject", resource = "arn:aws:s3:::b/k"'
         ("names = 'x'", "r: names must be a table of strings"),
     ],
 )  # fmt: skip
-def test_an_entry_that_nobody_could_ask_is_an_error_with_its_place(text, said):
+def test_invalid_expectation_is_reported_by_place(text, said):
     with pytest.raises(InputError, match=said):
         expectations.parse_expectations(text, "r")
 
 
-def test_names_and_lists_of_actions_are_written_out():
+def test_names_and_action_lists_are_expanded():
     text = 'allowed = [{action = ["s3:GetObject", "s3:PutObject"], resource = "{b}/k"}]\n[names]\nb = "arn:aws:s3:::b"'
     found = expectations.parse_expectations(text, "r")
     assert [(one.number, one.action, one.resource) for one in found] == [
@@ -285,7 +289,7 @@ def offline():
     return Cli(write_settings(HOME / "expect.yaml", HOME / "nowhere", "expect"))
 
 
-def test_the_command_needs_no_aws_and_counts():
+def test_check_command_needs_no_aws():
     import json
 
     rows = json.loads(offline()("iam.check", "--json").out)["roles"]
@@ -313,7 +317,7 @@ def ran(capsys, **words):
     return code, capsys.readouterr().out
 
 
-def test_a_widened_policy_is_told_with_what_lets_it_through(folder, capsys):
+def test_widened_policy_is_reported_with_its_statement(folder, capsys):
     file = folder / "lambda-invoke" / "permissions.json"
     file.write_text(file.read_text().replace("/images/*", "/*"))
     code, out = ran(capsys, role="lambda-invoke")
@@ -322,7 +326,7 @@ def test_a_widened_policy_is_told_with_what_lets_it_through(folder, capsys):
     assert "allowed by ReadPictures of kennel-demo-lambda-invoke" in out
 
 
-def test_a_role_without_expectations_is_an_error(folder, capsys):
+def test_role_without_expectations_is_an_error(folder, capsys):
     (folder / "ci" / "expect.toml").unlink()
     with pytest.raises(InputError, match="ci/expect.toml is missing"):
         expectations.read_expectations("ci", SETTINGS)
@@ -350,7 +354,8 @@ class Simulator:
             yield {"EvalActionName": action, "EvalDecision": "explicitDeny" if action in self.contrary else effect}
 
 
-def test_aws_is_asked_once_for_each_resource_and_context_and_its_other_answers_are_told():
+def test_remote_check_groups_requests_and_lists_differences():
+    """AWS is asked once per resource and context, and its differing results are listed."""
     have, expected = roles.build_applied_snapshot([WANTED["operator-infra"]], SETTINGS), EXPECTED["operator-infra"]
     agreeing = Simulator()
     assert find_disagreements(agreeing, "operator-infra", expected, have) == []

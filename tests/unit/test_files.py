@@ -5,7 +5,7 @@ import pytest
 from ops.core.files import write_atomically
 
 
-def test_a_file_is_replaced_as_a_whole(tmp_path):
+def test_file_is_replaced_atomically(tmp_path):
     path = tmp_path / "notes.json"
     write_atomically(path, b"one", mode=0o600)
     write_atomically(path, b"two", mode=0o600, durable=True)
@@ -13,7 +13,7 @@ def test_a_file_is_replaced_as_a_whole(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["notes.json"]
 
 
-def test_a_failed_write_leaves_what_was_there(tmp_path):
+def test_failed_write_keeps_the_old_content(tmp_path):
     path = tmp_path / "notes.json"
     path.write_bytes(b"one")
     with pytest.raises(TypeError):
@@ -22,7 +22,7 @@ def test_a_failed_write_leaves_what_was_there(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["notes.json"]
 
 
-def test_a_link_is_replaced_and_not_followed(tmp_path):
+def test_link_is_replaced_and_not_followed(tmp_path):
     (tmp_path / "outside").write_bytes(b"kept")
     (tmp_path / "link").symlink_to(tmp_path / "outside")
     write_atomically(tmp_path / "link", b"new")

@@ -38,7 +38,7 @@ def figures(scores, labels, batch):
     return tally.compute_figures()
 
 
-def test_f3_the_loss_does_not_depend_on_the_batch():
+def test_f3_loss_does_not_depend_on_the_batch():
     true = torch.nn.functional.cross_entropy(SCORES, LABELS).item()
 
     def check(loss):
@@ -47,7 +47,7 @@ def test_f3_the_loss_does_not_depend_on_the_batch():
     judged(check, lambda *asked: figures(*asked)["loss"], f3.loss)
 
 
-def test_f4_a_perfect_model_has_an_accuracy_of_one():
+def test_f4_perfect_model_has_an_accuracy_of_one():
     perfect = torch.nn.functional.one_hot(LABELS, 7).float()
 
     def check(accuracy):
@@ -56,11 +56,11 @@ def test_f4_a_perfect_model_has_an_accuracy_of_one():
     judged(check, lambda *asked: figures(*asked)["accuracy"], f4.accuracy)
 
 
-def test_f5_test_has_no_say_in_what_is_kept():
+def test_f5_test_split_does_not_choose_the_weights():
     """Ours chooses in Fit.run_epoch, of which valid's loss is all that it is given; here it sees epochs in which test differs."""
     epochs = [{"valid": 0.5, "test": 0.1}, {"valid": 0.2, "test": 0.9}, {"valid": 0.3, "test": 0.3}]
 
-    class Told(fit.Fit):
+    class ChoosingFit(fit.Fit):
         def __init__(self):
             self.at, self.network, self.steps, self.stop = fit.Progress(), torch.nn.Linear(1, 1), 1, lambda: False
             self.ranks, self.args, self.padding = fit.Ranks(), type("Args", (), {"epochs": 3, "patience": 0})(), 0
@@ -77,7 +77,7 @@ def test_f5_test_has_no_say_in_what_is_kept():
         def save_or_stop(self, action): ...
 
     def ours(_):
-        done = Told().run()
+        done = ChoosingFit().run()
         return done.best["epoch"] - 1, done.best["loss"]
 
     def check(choose):
@@ -86,7 +86,7 @@ def test_f5_test_has_no_say_in_what_is_kept():
     judged(check, ours, f5.choose)
 
 
-def test_f7_what_is_trained_on_is_the_train_split(data):
+def test_f7_training_uses_the_train_split(data):
     def ours(folder):
         return sorted(entry.name for entry in dataset.load(folder).splits["train"])
 
@@ -114,7 +114,7 @@ def test_f8_network_and_pictures_go_to_the_device(data):
     judged(check, ours, f8.step)
 
 
-def test_f8_a_gpu_that_torch_cannot_use_is_an_error(monkeypatch):
+def test_f8_unusable_gpu_is_an_error(monkeypatch):
     import ranks
 
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)

@@ -36,12 +36,12 @@ LIVE = ReleaseSummary(
         ({"data": "e" * 64, "accuracy": 0.5}, "are of different test pictures"),
     ],
 )
-def test_the_gate(new, words):
+def test_gate_stops_worse_or_incompatible_releases(new, words):
     found = gate.findings(LIVE.model_copy(update=new), LIVE, worse_at_most=0.01)
     assert (words is None and not found) or (len(found) == 1 and words in found[0])
 
 
-def test_the_first_release_has_nothing_to_be_compared_with():
+def test_first_release_has_nothing_to_compare_with():
     assert gate.findings(LIVE, None, 0.0) == []
 
 
@@ -70,18 +70,19 @@ def note(config, rollback=False, outcome="live", release="", scaled=False):
         ([note("a"), note("b"), note("c"), note("b", rollback=True, outcome="unfinished")], "b", "a"),
     ],
 )
-def test_a_roll_back_goes_to_what_lay_below_and_never_forward(notes, live, before):
+def test_rollback_goes_to_the_previous_deployment_only(notes, live, before):
     found = history.find_rollback_target(notes, live)
     assert (found and found.config) == before
 
 
-def test_a_release_is_gone_back_to_as_it_was_when_it_went_live():
+def test_last_successful_deployment_of_a_release_is_found():
     notes = [note("c1", release="r"), note("c2", outcome="AWS rolled back", release="r"), note("c3")]
     assert history.find_last_deployment(notes, "r").config == "c1"
     assert history.find_last_deployment(notes, "s") is None
 
 
-def test_scaling_that_was_taken_away_is_missed_after_a_deployment_that_ended_too_soon():
+def test_scaling_lost_by_an_unfinished_deployment_is_found():
+    """Scaling that was removed is missed after a deployment that did not finish."""
     assert not history.has_lost_scaling([])
     assert not history.has_lost_scaling([note("a", scaled=True)])
     assert history.has_lost_scaling([note("a"), note("b", outcome="unfinished", scaled=True)])
@@ -98,7 +99,7 @@ def test_scaling_that_was_taken_away_is_missed_after_a_deployment_that_ended_too
         (48, "", 1, ""),
     ],
 )
-def test_why_an_endpoint_may_go(hours, expires, calls, why):
+def test_cleanup_needs_expiry_or_idleness(hours, expires, calls, why):
     now = datetime(2026, 11, 24, 12, tzinfo=UTC)
     assert cleanup.find_cleanup_reason(now - timedelta(hours=hours), expires, calls, 24, now) == why
 
@@ -112,12 +113,12 @@ def test_why_an_endpoint_may_go(hours, expires, calls, why):
         (DeploymentNote, b'{"at": 1}', "about.json cannot be used: at: Input should be a valid string"),
     ],
 )
-def test_a_record_that_is_corrupt_is_named(record, data, why):
+def test_corrupt_record_is_named(record, data, why):
     with pytest.raises(OpsError, match=why):
         parse(record, data, "about.json")
 
 
-def test_a_record_keeps_what_is_needed_of_a_newer_one():
+def test_newer_record_is_parsed_without_its_new_fields():
     data = LIVE.model_dump_json().replace("{", '{"newer": 1, ', 1)
     assert parse(ReleaseSummary, data.encode(), "about.json") == LIVE
 

@@ -33,7 +33,7 @@ class Endpoint:
         return {"ContentType": "application/json", "Body": io.BytesIO(json.dumps(self.answer).encode())}
 
 
-def test_the_original_shape_is_the_originals(monkeypatch):
+def test_original_response_format_is_kept(monkeypatch):
     """As in the project this one replaces: these keys, scores in a list in a list, as a text."""
     monkeypatch.setenv("RESPONSE", "original")
     assert handler.lambda_handler({"image": "eA=="}, None) == {
@@ -45,7 +45,7 @@ def test_the_original_shape_is_the_originals(monkeypatch):
     }
 
 
-def test_the_plain_answer_is_json():
+def test_default_response_is_json():
     answer = handler.lambda_handler({"image": "eA=="}, None)
     assert (answer["statusCode"], answer["headers"]) == (200, {"Content-Type": "application/json"})
     assert json.loads(answer["body"])["best"] == "x"
@@ -66,7 +66,7 @@ def failing(code, **more):
         (failing("ValidationError"), 502),
     ],
 )
-def test_the_endpoints_errors_are_http_and_tell_nothing_inside(monkeypatch, error, status):
+def test_endpoint_errors_become_http_without_details(monkeypatch, error, status):
     monkeypatch.setattr(handler, "endpoint", Endpoint(error))
     answer = handler.lambda_handler({"image": "eA=="}, None)
     assert answer["statusCode"] == status
@@ -80,10 +80,10 @@ def test_only_the_own_bucket_and_prefix_are_read(uri):
     assert handler.lambda_handler({"s3_uri": uri}, None)["statusCode"] == 403
 
 
-def test_too_much_is_refused():
+def test_oversized_event_is_rejected():
     assert handler.lambda_handler({"image": "A" * (8 << 20)}, None)["statusCode"] == 413
 
 
-def test_a_url_is_not_fetched():
+def test_url_is_not_fetched():
     answer = handler.lambda_handler({"url": "file:///proc/self/environ"}, None)
     assert (answer["statusCode"], "not enabled" in answer["body"]) == (400, True)

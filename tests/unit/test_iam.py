@@ -14,7 +14,8 @@ SETTINGS = settings_of()
 WANTED = roles.read_roles(SETTINGS)
 
 
-def test_every_shipped_role_has_trust_and_permissions_within_aws_quotas():
+def test_shipped_roles_are_complete_and_within_quotas():
+    """Every shipped role has its trust and permissions, within AWS's quotas."""
     assert [want.role for want in WANTED] == [
         "auditor",
         "bootstrap",
@@ -30,7 +31,8 @@ def test_every_shipped_role_has_trust_and_permissions_within_aws_quotas():
     assert [want.role for want in WANTED if want.for_instances] == ["ec2-box"]
 
 
-def test_the_shipped_policies_name_only_actions_that_iam_would_take():
+def test_shipped_policies_name_well_formed_actions():
+    """The shipped policies name only actions of a form that IAM accepts."""
     import re
 
     for want in WANTED:
@@ -41,7 +43,7 @@ def test_the_shipped_policies_name_only_actions_that_iam_would_take():
                 ]
 
 
-def test_an_unknown_placeholder_is_an_error(tmp_path):
+def test_unknown_placeholder_is_an_error(tmp_path):
     (tmp_path / "r").mkdir()
     (tmp_path / "r" / "trust.json").write_text("{}")
     (tmp_path / "r" / "permissions.json").write_text('{"Resource": "${acount}"}')
@@ -57,7 +59,7 @@ def test_an_unknown_placeholder_is_an_error(tmp_path):
 CALLED = re.compile(r'"(sagemaker|cloudwatch|application-autoscaling|codebuild|ecr|logs)",\s*"([a-z_]+)"')
 
 
-def test_every_call_of_the_endpoints_commands_is_an_action_of_the_operator():
+def test_operator_may_make_every_call_of_the_endpoint_commands():
     """By name only; the resources are each policy's own matter."""
     import botocore.session
     from botocore import xform_name

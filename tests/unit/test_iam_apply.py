@@ -1,4 +1,4 @@
-"""Roles applied: once, mended when changed, from any point at which a run was broken off; and policies that go back."""
+"""Roles are applied once, repaired after changes by hand, and from any point at which a run was interrupted; policies roll back."""
 
 import json
 import stat
@@ -54,11 +54,11 @@ def five(arn=OWN, default="v8"):
     return Managed(arn, said[default], kept, raw={v: text for v, text in said.items() if v != default})
 
 
-def test_an_applied_account_is_left_alone():
+def test_applied_account_is_left_alone():
     assert planned(applied()) == []
 
 
-def test_a_role_is_never_without_its_boundary():
+def test_role_is_never_without_its_boundary():
     made = planned(Snapshot())
     there = set()
     for step in made:
@@ -72,7 +72,7 @@ def test_a_role_is_never_without_its_boundary():
     assert there >= set(applied().roles) | set(applied().policies)
 
 
-def test_a_boundary_that_is_missing_or_another_is_put():
+def test_missing_or_foreign_boundary_is_replaced():
     have = applied()
     for boundary in ("", "arn:aws:iam::1:policy/own"):
         have.roles[NAME] = replace(have.roles[NAME], boundary=boundary)
@@ -83,33 +83,35 @@ def test_a_boundary_that_is_missing_or_another_is_put():
         )
 
 
-def test_a_boundary_that_is_not_wanted_goes_after_what_it_held_in():
+def test_unwanted_boundary_is_removed_after_the_policies():
+    """A boundary that is no longer wanted goes after the policies that it held in."""
     have, wanted = applied(), [replace(w, boundary=None) if w.role == "auditor" else w for w in WANTED]
     have.policies[OWN] = replace(have.policies[OWN], policy=doc("*"))
     assert calls(have, wanted) == [("create_policy_version", NAME), ("delete_role_permissions_boundary", NAME)]
 
 
-def test_a_boundary_that_says_something_else_gets_a_version():
+def test_changed_boundary_gets_a_new_version():
     have = applied()
     have.policies[BOUND] = replace(have.policies[BOUND], policy=doc("*"))
     assert calls(have) == [("create_policy_version", f"{NAME}-boundary")]
 
 
-def test_our_tags_are_mended_and_others_left():
+def test_own_tags_are_restored_and_others_kept():
     have = applied()
     have.roles[NAME] = replace(have.roles[NAME], tags={"kennel:stack": "other", "kennel:name": NAME, "team": "blue"})
     (step,) = planned(have)
     assert (step.call, step.args["Tags"]) == ("tag_role", [{"Key": "kennel:stack", "Value": SETTINGS.stack.name}])
 
 
-def test_a_trust_that_only_reads_otherwise_is_left():
+def test_equivalent_trust_is_left_alone():
     have, trust = applied(), policies.read_roles(SETTINGS, only="auditor")[0].trust.document
     bare = {**trust, "Statement": trust["Statement"][0]}
     have.roles[NAME] = replace(have.roles[NAME], trust=bare)
     assert planned(have) == []
 
 
-def test_the_oldest_of_five_versions_goes_first_but_never_the_one_in_force():
+def test_oldest_of_five_versions_is_deleted_first():
+    """The oldest of five versions goes first, but never the default version."""
     have = applied()
     for default, oldest in (("v10", "v6"), ("v6", "v7")):
         have.policies[OWN] = five(default=default)
@@ -124,7 +126,7 @@ def test_the_oldest_of_five_versions_goes_first_but_never_the_one_in_force():
         ]
 
 
-def test_what_a_role_holds_itself_is_kept_and_taken_away():
+def test_inline_policies_are_backed_up_and_removed():
     have = applied()
     have.roles[NAME] = replace(have.roles[NAME], inline={"extra": doc("s3:*")}, attached=())
     steps = planned(have)
@@ -138,7 +140,7 @@ BEFORE = {
 }
 
 
-def test_all_that_is_written_over_is_kept_and_each_file_named():
+def test_overwritten_documents_are_backed_up_and_named():
     have, foreign = applied(), "arn:aws:iam::123456789012:policy/own"
     tags = have.roles[NAME].tags | {"kennel:stack": "other"}
     have.roles[NAME] = replace(have.roles[NAME], trust=BEFORE, boundary=foreign, tags=tags)
@@ -152,7 +154,7 @@ def test_all_that_is_written_over_is_kept_and_each_file_named():
     assert [step.danger for step in steps] == [f"only backup: {path}" for path in files]
 
 
-def test_somebody_elses_policy_of_the_same_name_is_kept():
+def test_foreign_policy_of_the_same_name_is_backed_up():
     inline = {"AWSRevokeOlderSessions": doc("s3:*")}
     have = Snapshot(
         {"r": Principal("r", "arn:aws:iam::1:role/r", BEFORE, inline)},
@@ -167,7 +169,7 @@ def test_somebody_elses_policy_of_the_same_name_is_kept():
         assert backups.list_lost_documents(Snapshot(), [step]) == []
 
 
-def test_the_file_that_is_named_is_the_one_in_which_it_lies():
+def test_announced_backup_path_is_the_one_written():
     settings, one = kept_settings("naming"), Backup(f"role/{NAME}", "inline-inl", doc("s3:A"))
     assert backups.choose_backup_path(settings, one) == backups.save_backup(settings, one)
     other = replace(one, document=doc("s3:B"))
@@ -186,7 +188,7 @@ def test_the_file_that_is_named_is_the_one_in_which_it_lies():
         (NAME.upper(), SETTINGS.role_path, "invoke iam.prune --roles KENNEL-DEMO-AUDITOR"),
     ],
 )
-def test_a_role_of_the_name_at_another_path_is_not_adopted(name, path, words):
+def test_role_of_the_same_name_elsewhere_is_not_adopted(name, path, words):
     have = applied()
     del have.roles[NAME]
     have.roles[name] = Principal(name, f"arn:aws:iam::{SETTINGS.aws.account}:role{path}{name}", BEFORE)
@@ -195,13 +197,14 @@ def test_a_role_of_the_name_at_another_path_is_not_adopted(name, path, words):
     assert words in str(refused.value)
 
 
-def test_a_policy_of_the_name_at_another_path_is_not_adopted():
+def test_policy_of_the_same_name_elsewhere_is_not_adopted():
     there = OWN.replace(SETTINGS.role_path, "/")
     with pytest.raises(OpsError, match=f"{there} has the name of {OWN}.*delete it"):
         planned(Snapshot(policies={there: Managed(there, doc("*"))}))
 
 
-def test_an_instance_profile_that_a_crash_left_without_a_role_gets_it():
+def test_empty_instance_profile_gets_its_role():
+    """An instance profile that a crash left without a role gets it."""
     made = []
 
     def answer(step):
@@ -217,7 +220,7 @@ def kept_settings(name):
     return settings_of(text=f"stack: {{name: {name}}}")
 
 
-def test_what_is_kept_is_whole_private_and_never_written_over():
+def test_backups_are_complete_private_and_never_overwritten():
     settings = kept_settings("keeping")
     first = backups.save_backup(settings, Backup(OWN, "v3", doc("s3:A")))
     assert stat.S_IMODE(first.stat().st_mode) == 0o600
@@ -228,7 +231,7 @@ def test_what_is_kept_is_whole_private_and_never_written_over():
     assert backups.save_backup(settings, Backup(OWN, "v3", doc("s3:A"))) == first
     second = backups.save_backup(
         settings, Backup(OWN, "v3", doc("s3:B"))
-    )  # the policy was made anew, and counts from v1 again
+    )  # the policy was created again, and counts from v1 again
     assert backups.save_backup(settings, Backup(OWN, "v3", doc("s3:B"))) == second != first
     assert first.read_bytes() == before
     assert sorted(json.dumps(one.document) for one in backups.list_saved_versions(settings, OWN)) == [
@@ -239,7 +242,7 @@ def test_what_is_kept_is_whole_private_and_never_written_over():
     assert [path.name for path in first.parent.iterdir() if not path.name.startswith("v3")] == []
 
 
-def test_a_disk_that_is_full_leaves_no_half_file(monkeypatch):
+def test_full_disk_leaves_no_partial_backup(monkeypatch):
     settings = kept_settings("fulldisk")
 
     def full(*_):
@@ -254,26 +257,28 @@ def test_a_disk_that_is_full_leaves_no_half_file(monkeypatch):
 ADMIN = Wanted("planted", {"Version": "2012-10-17", "Statement": []}, {"permissions": doc("*")})
 
 
-def test_a_role_that_brings_a_new_finding_is_refused():
+def test_role_with_a_new_finding_is_rejected():
     with pytest.raises(OpsError, match=r"IAM-ADMIN-001 .*planted(.*\n)+Nothing was changed") as refused:
         pre_apply_check.refuse_new(applied(), [ADMIN], SETTINGS)
     assert refused.value.code == FINDINGS
 
 
-def test_a_finding_that_is_there_already_is_told_and_blocks_nothing(capsys):
+def test_existing_finding_is_reported_and_does_not_block(capsys):
+    """A finding that exists already is reported, and blocks nothing."""
     have = pre_apply_check.merge_applied_roles(applied(), [ADMIN], SETTINGS)
     pre_apply_check.refuse_new(have, [ADMIN], SETTINGS)
     assert "Existing finding: critical IAM-ADMIN-001" in capsys.readouterr().err
 
 
-def test_a_finding_that_is_waived_blocks_nothing(monkeypatch):
+def test_waived_finding_does_not_block(monkeypatch):
     found = pre_apply_check.audit_without_drift
     waived = lambda *args, **more: [replace(one, waived="agreed") for one in found(*args, **more)]  # noqa: E731
     monkeypatch.setattr(pre_apply_check, "audit_without_drift", waived)
     pre_apply_check.refuse_new(applied(), [ADMIN], SETTINGS)
 
 
-def test_a_role_that_may_do_what_its_expectations_deny_is_refused():
+def test_role_that_breaks_its_expectations_is_rejected():
+    """A role that may do what its expectations deny is rejected."""
     want = next(one for one in WANTED if one.role == "operator")
     pre_apply_check.refuse_unexpected(WANTED, SETTINGS)
     wide = replace(want, permissions=want.permissions | {"permissions-more": doc("s3:*")})
@@ -291,7 +296,7 @@ def test_a_role_that_may_do_what_its_expectations_deny_is_refused():
         pre_apply_check.refuse_unexpected([trusting], SETTINGS)
 
 
-def test_the_shipped_roles_bring_nothing_into_an_empty_account():
+def test_shipped_roles_add_no_finding_to_an_empty_account():
     assert pre_apply_check.split_new_findings(Snapshot(), WANTED, SETTINGS) == ([], [])
 
 
@@ -318,12 +323,13 @@ POLICY = Managed(
         (Managed(OWN, doc("s3:C"), (("v3", True, NOW),)), [Backup(OWN, "v2", doc("s3:B"))], "", ("v2", True)),
     ],
 )  # fmt: skip
-def test_where_a_roll_back_leads(policy, kept, to, expected):
+def test_rollback_target_is_chosen(policy, kept, to, expected):
     found = versions.choose_target(policy, kept, False, to)
     assert (found if isinstance(found, str) else (found.version, found.kept)) == expected
 
 
-def test_a_policy_that_is_back_stays_when_the_command_runs_again():
+def test_repeated_rollback_changes_nothing():
+    """A policy that is rolled back stays so when the command runs again."""
     back = replace(POLICY, policy=doc("s3:B"), versions=(("v1", False, NOW), ("v2", True, NOW), ("v3", False, NOW)))
     assert str(versions.choose_target(back, [], False)).startswith(
         "is rolled back already, to v2; further back: --policy"
@@ -334,7 +340,7 @@ def test_a_policy_that_is_back_stays_when_the_command_runs_again():
     )
 
 
-def test_what_one_apply_changed_goes_back_together():
+def test_policies_changed_by_one_apply_roll_back_together():
     day = timedelta(days=1)
     old = replace(POLICY, arn=f"{OWN}-old", versions=(("v1", False, NOW - 3 * day), ("v2", True, NOW - day)))
     other = replace(
@@ -344,8 +350,8 @@ def test_what_one_apply_changed_goes_back_together():
     assert versions.list_last_changed([]) == []
 
 
-def test_what_was_kept_of_a_policy_that_is_gone_does_not_come_back(tmp_path, monkeypatch):
-    """A stack that was torn down and made anew has the same ARNs."""
+def test_backups_of_a_deleted_policy_are_not_restored(tmp_path, monkeypatch):
+    """A stack that was deleted and created again has the same ARNs."""
     monkeypatch.setattr(backups, "WORK", tmp_path)
     kept = backups.save_backup(SETTINGS, Backup(OWN, "v1", doc("s3:Old")))
     saved = datetime.fromisoformat(json.loads(kept.read_text())["saved"])
@@ -355,7 +361,8 @@ def test_what_was_kept_of_a_policy_that_is_gone_does_not_come_back(tmp_path, mon
     assert backups.list_saved_versions(SETTINGS, OWN, since=saved) == []
 
 
-def test_a_kept_document_comes_back_as_a_version_and_makes_room_first():
+def test_restored_document_becomes_a_version_and_makes_room():
+    """A document from a backup becomes a new version; room is made for it first."""
     target = versions.Target(five(), "v2", doc("s3:Get2"), kept=True)
     steps = change.preview(versions.steps([target], SETTINGS))
     assert [(s.call, s.args.get("VersionId")) for s in steps] == [

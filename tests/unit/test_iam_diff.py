@@ -1,4 +1,4 @@
-"""Differences in meaning: what is written otherwise is no difference, and a wildcard is told by what it goes beyond."""
+"""Differences in meaning: another spelling is no difference, and a wildcard is described by what it covers in addition."""
 
 import json
 from dataclasses import replace
@@ -94,19 +94,19 @@ def rewritten(value, draw):
 
 
 @given(DOCUMENTS)
-def test_nothing_differs_from_itself(document):
+def test_document_does_not_differ_from_itself(document):
     assert subtract_permissions(says(document), says(document)) == []
 
 
 @given(DOCUMENTS, st.data())
-def test_order_and_single_values_are_no_difference(document, data):
+def test_order_and_single_values_make_no_difference(document, data):
     other = rewritten(document, data.draw)
     assert normalise_document(other) == normalise_document(document)
     assert says(other) == says(document)
 
 
 @given(DOCUMENTS)
-def test_the_canonical_form_is_its_own_and_means_the_same(document):
+def test_normal_form_is_stable_and_keeps_the_meaning(document):
     once = normalise_document(document)
     assert normalise_document(once) == once
     assert says(once) == says(document)
@@ -120,7 +120,7 @@ CALLS = [
 
 
 @given(statements(), statements())
-def test_what_covers_another_allows_all_that_it_allows(one, other):
+def test_superset_allows_everything_of_the_subset(one, other):
     """Against the evaluator: where nothing is gained, no call is."""
     one, other = doc(one | {"Effect": "Allow"}), doc(other | {"Effect": "Allow"})
     if subtract_permissions(says(one), says(other)):
@@ -144,7 +144,7 @@ def test_what_covers_another_allows_all_that_it_allows(one, other):
         ("*", "iam:PassRole", True),
     ],
 )
-def test_a_pattern_within_a_pattern(whole, part, covered):
+def test_pattern_covers_a_narrower_pattern(whole, part, covered):
     (one,), (other,) = says(doc(allow(whole))), says(doc(allow(part)))
     assert semantics.is_superset(one, other) is covered
 
@@ -184,18 +184,18 @@ def test_a_pattern_within_a_pattern(whole, part, covered):
         ),
     ],
 )
-def test_what_one_policy_says_more_than_another(one, other, gained):
+def test_additional_permissions_are_listed(one, other, gained):
     assert subtract_permissions(says(doc(one)), says(doc(other))) == gained
 
 
-def test_a_variable_is_another_thing_in_an_older_version():
+def test_variables_depend_on_the_policy_version():
     home = allow("s3:GetObject", Condition={"StringLike": {"s3:prefix": "${aws:username}/*"}})
     now, then = says(doc(home)), says(doc(home) | {"Version": "2008-10-17"})
     assert subtract_permissions(now, then)
     assert subtract_permissions(then, now)
 
 
-def test_what_a_variable_may_leave_out_is_not_covered():
+def test_resources_excluded_by_a_variable_are_not_covered():
     but_own = {"Effect": "Allow", "Action": "iam:GetUser", "NotResource": "arn:aws:iam::1:user/${aws:username}"}
     alice = allow("iam:GetUser", "arn:aws:iam::1:user/alice")
     assert subtract_permissions(says(doc(alice)), says(doc(but_own)))
@@ -204,18 +204,18 @@ def test_what_a_variable_may_leave_out_is_not_covered():
     assert subtract_permissions(says(doc(own)), says(doc(but_alice)))
 
 
-def test_a_line_says_how_far_a_wildcard_goes():
+def test_line_shows_how_far_a_wildcard_goes():
     (grant,) = subtract_permissions(
         says(doc(allow("s3:Get*", f"{BUCKET}/*"))), says(doc(allow("s3:GetObject", f"{BUCKET}/x")))
     )
     assert grant.text == f"s3:Get* on {BUCKET}/* beyond s3:GetObject on {BUCKET}/x"
 
 
-def test_an_applied_account_differs_in_nothing():
+def test_applied_account_has_no_difference():
     assert found(live()) == []
 
 
-def test_statements_may_stand_in_any_of_the_roles_policies():
+def test_statements_may_be_in_any_policy_of_the_role():
     have = live()
     one, two = (roles.derive_policy_arn("operator", f"permissions-{stem}", SETTINGS) for stem in ("data", "function"))
     have.policies[one], have.policies[two] = (
@@ -271,11 +271,11 @@ STRANGER = "arn:aws:iam::999999999999:root"
     ],
     ids=["inline", "no boundary", "another boundary", "attached", "tags"],
 )
-def test_what_was_changed_by_hand_is_told(parts, expected):
+def test_manual_changes_are_listed(parts, expected):
     assert found(changed(**parts)) == expected
 
 
-def test_who_may_take_a_role_is_told():
+def test_additional_trusted_principal_is_listed():
     have, name = live(), SETTINGS.build_role_name("auditor")
     trust = json.loads(json.dumps(have.roles[name].trust.document))
     trust["Statement"].append({"Effect": "Allow", "Principal": {"AWS": STRANGER}, "Action": "sts:AssumeRole"})
@@ -283,7 +283,7 @@ def test_who_may_take_a_role_is_told():
     assert found(have) == [("trust", "takes", f"live trust policy allows AWS {STRANGER} sts:AssumeRole")]
 
 
-def test_an_account_is_its_root():
+def test_account_id_equals_its_root_arn():
     one, two = (
         {"Statement": {"Effect": "Allow", "Principal": {"AWS": who}, "Action": "sts:AssumeRole"}}
         for who in ("9" * 12, [STRANGER])
@@ -292,7 +292,7 @@ def test_an_account_is_its_root():
     assert says(one) == says(two)
 
 
-def test_what_is_missing_and_what_is_foreign():
+def test_missing_and_foreign_resources_are_listed():
     have, name = live(), SETTINGS.build_role_name("auditor")
     del have.roles[name]
     path = SETTINGS.role_path

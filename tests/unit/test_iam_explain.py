@@ -1,4 +1,4 @@
-"""iam.explain: AWS's denials and their look-alikes are read, the hop that fails is named, and the change offered does mend it."""
+"""iam.explain: AWS's denials and similar errors are parsed, the hop that fails is named, and the offered change does repair it."""
 
 import json
 from dataclasses import replace
@@ -95,7 +95,7 @@ NO_LAMBDA = "The role defined for the function cannot be assumed by Lambda."
         ("An error occurred (AccessDenied) when calling the GetObject operation: Access Denied", Question(1, "s3:GetObject"), ""),
     ],
 )  # fmt: skip
-def test_messages_are_read(text, asked, layer):
+def test_denial_messages_are_parsed(text, asked, layer):
     for wrapped in (
         text,
         f"AWS refused Something: AccessDenied: {text}" if "calling" not in text and "refused" not in text else text,
@@ -104,7 +104,7 @@ def test_messages_are_read(text, asked, layer):
         assert (found.questions[0], found.layer) == (asked, layer)
 
 
-def test_what_is_no_denial_is_none():
+def test_other_messages_are_not_denials():
     for text in (
         "",
         "hello",
@@ -114,7 +114,7 @@ def test_what_is_no_denial_is_none():
         assert parse(text) is None
 
 
-def test_the_policy_that_aws_names_is_kept():
+def test_policy_named_by_aws_is_kept():
     arn = f"arn:aws:iam::{ACCOUNT}:policy/x"
     assert parse(denied(ME, "iam:ListRoles", "*", f"identity-based policy: {arn}", explicit=True)).policy == arn
 
@@ -142,7 +142,7 @@ def without_statement(role, sid):
     return replace(FILES, policies=found)
 
 
-def told(text, where):
+def explain(text, where):
     found = diagnosis.explain_denial(parse(text), where)
     said = format_explanation(found, where, FOLDERS)
     assert said.count("\n") < LINES
@@ -169,8 +169,8 @@ FOREIGN = {"Statement": [{"Effect": "Allow", "Principal": {"Service": "sagemaker
         (denied(session("ec2-box"), "s3:PutObject", f"arn:aws:s3:::{BUCKET}/shards/x"), FILES, 4, "ec2-box/permissions.json"),
     ],
 )  # fmt: skip
-def test_the_hop_that_fails_is_named(text, have, hop, says):
-    found, said = told(text, evidence(have))
+def test_failing_hop_is_named(text, have, hop, says):
+    found, said = explain(text, evidence(have))
     assert (found.denied, found.question.hop) == (True, hop)
     assert said.startswith(f"Hop {hop} of 4, ")
     assert says in said
@@ -180,15 +180,16 @@ def test_the_hop_that_fails_is_named(text, have, hop, says):
 @pytest.mark.parametrize(
     "text", [TRUST, NO_LAMBDA, LISTING, MODEL_DATA, denied(session("operator"), "iam:PassRole", LAMBDA)]
 )
-def test_what_is_allowed_today_is_said_to_be(text):
-    found, said = told(text, evidence())
+def test_request_allowed_today_is_reported_as_allowed(text):
+    found, said = explain(text, evidence())
     assert not found.denied
     assert "Allowed today: allowed by" in said
     assert ("check that objects exist there" in said) is ("s3://" in text)
 
 
-def test_a_statement_that_is_lacking_in_the_files_goes_into_one_of_them():
-    _, said = told(denied(session("operator"), "sagemaker:AddTags", MODEL), evidence())
+def test_missing_statement_is_added_to_a_policy_file():
+    """A statement that the files lack goes into one of them."""
+    _, said = explain(denied(session("operator"), "sagemaker:AddTags", MODEL), evidence())
     assert "add to iam_policies/operator/permissions-models.json" in said
     assert '"Resource": "arn:aws:sagemaker:${region}:${account}:model/zoo"' in said
     assert "And: add the same to iam_policies/operator/boundary.json" in said
@@ -204,32 +205,33 @@ def test_a_statement_that_is_lacking_in_the_files_goes_into_one_of_them():
         ("sagemaker:AddTags", MODEL, ""),
     ],
 )
-def test_what_the_roles_own_expectations_deny_is_not_offered_without_a_word(action, resource, why):
-    _, said = told(denied(session("operator"), action, resource), evidence())
+def test_change_against_expectations_carries_a_warning(action, resource, why):
+    """What the role's own expectations deny is not offered without a warning."""
+    _, said = explain(denied(session("operator"), action, resource), evidence())
     assert ("Careful: expect.toml forbids this: denied" in said) is bool(why)
     assert "Smallest change: add to iam_policies/operator/" in said
 
 
-def test_a_role_without_expectations_is_explained_all_the_same(monkeypatch):
+def test_role_without_expectations_is_explained(monkeypatch):
     def missing(role, settings):
         raise InputError(f"{role}/expect.toml is missing")
 
     monkeypatch.setattr(expectations, "read_expectations", missing)
-    _, said = told(denied(session("operator"), "sagemaker:AddTags", MODEL), evidence())
+    _, said = explain(denied(session("operator"), "sagemaker:AddTags", MODEL), evidence())
     assert "Smallest change: add to iam_policies/operator/permissions-models.json" in said
 
 
-def test_passing_a_role_that_no_service_takes_asks_to_which():
-    _, said = told(denied(session("operator"), "iam:PassRole", SETTINGS.role_arn("bootstrap")), evidence())
+def test_role_that_trusts_no_service_asks_for_the_service():
+    _, said = explain(denied(session("operator"), "iam:PassRole", SETTINGS.role_arn("bootstrap")), evidence())
     assert "give it with -c iam:PassedToService=SERVICE" in said
 
 
-def test_a_deny_by_hand_is_named_and_apply_takes_it_away():
+def test_manual_deny_is_named_and_removed_by_apply():
     deny = {
         "Version": "2012-10-17",
         "Statement": [{"Sid": "Stop", "Effect": "Deny", "Action": "s3:*", "Resource": "*"}],
     }
-    found, said = told(
+    found, said = explain(
         denied(session("operator"), "s3:GetObject", f"arn:aws:s3:::{BUCKET}/shards/x", explicit=True),
         evidence(changed("operator", inline={"hand": deny})),
     )
@@ -238,7 +240,7 @@ def test_a_deny_by_hand_is_named_and_apply_takes_it_away():
     assert "Next: invoke iam.diff --role operator ; invoke iam.apply --role operator" in said
 
 
-def test_a_condition_that_is_not_met_is_to_be_met_not_lifted():
+def test_unmet_condition_is_to_be_met_and_not_removed():
     human = Question(1, "sts:AssumeRole", OPERATOR, session("operator"))
     found = diagnosis.explain_denial(error_parser.Denial("x", (human,), "trust"), evidence())
     said = format_explanation(found, evidence(), FOLDERS)
@@ -246,10 +248,10 @@ def test_a_condition_that_is_not_met_is_to_be_met_not_lifted():
     assert "Smallest change: meet that condition" in said
 
 
-def test_a_bucket_policy_counts_and_is_no_file_of_ours():
+def test_bucket_policy_is_considered():
     thing = f"arn:aws:s3:::{BUCKET}/shards/x"
     shut = parse_policy(f"bucket {BUCKET}", {"Statement": [{"Sid": "Shut", "Effect": "Deny", "Principal": "*", "Action": "s3:*", "Resource": thing}]})  # fmt: skip
-    _, said = told(
+    _, said = explain(
         denied(session("operator"), "s3:GetObject", thing, "resource-based policy", True), evidence(bucket=shut)
     )
     assert "remove or narrow Shut in the bucket policy of" in said
@@ -258,17 +260,17 @@ def test_a_bucket_policy_counts_and_is_no_file_of_ours():
 @pytest.mark.parametrize(
     ("why", "explicit"), [("service control policy", True), ("session policy", False), ("VPC endpoint policy", False)]
 )
-def test_a_layer_that_cannot_be_read_stays_denied(why, explicit):
-    found, said = told(denied(session("operator"), "iam:PassRole", LAMBDA, why, explicit), evidence())
+def test_unreadable_policy_layer_stays_denied(why, explicit):
+    found, said = explain(denied(session("operator"), "iam:PassRole", LAMBDA, why, explicit), evidence())
     assert found.denied
     assert f"AWS blames a {why}" in said
 
 
-def test_who_is_not_there_is_said():
-    _, said = told(denied(f"arn:aws:sts::{ACCOUNT}:assumed-role/gone/me", "iam:GetRole", "*"), evidence())
+def test_missing_principal_is_reported():
+    _, said = explain(denied(f"arn:aws:sts::{ACCOUNT}:assumed-role/gone/me", "iam:GetRole", "*"), evidence())
     assert "there is no arn:aws:sts::${account}:assumed-role/gone/me" in said
     bare = replace(FILES, roles={})
-    _, said = told(denied(session("operator"), "iam:GetRole", "*"), evidence(bare))
+    _, said = explain(denied(session("operator"), "iam:GetRole", "*"), evidence(bare))
     assert "Next: invoke iam.apply --role operator" in said
 
 
@@ -280,15 +282,15 @@ def test_who_is_not_there_is_said():
         ("UnauthorizedOperation: You are not authorized to perform this operation.", "--principal --resource --action"),
     ],
 )
-def test_a_text_that_says_too_little_names_the_flags(text, flags):
+def test_incomplete_message_names_the_flags(text, flags):
     with pytest.raises(InputError, match=flags):
         diagnosis.explain_denial(parse(text), evidence())
 
 
-def test_key_ids_and_account_numbers_are_not_echoed():
+def test_key_ids_and_account_numbers_are_not_printed():
     key, other = "AKIAIOSFODNN7EXAMPLE", "999988887777"
     for resource in (f"arn:aws:iam::{ACCOUNT}:user/{key}", f"arn:aws:lambda:us-east-1:{other}:function:f"):
-        found, said = told(denied(session("operator"), "iam:GetUser", resource), evidence())
+        found, said = explain(denied(session("operator"), "iam:GetUser", resource), evidence())
         whole = said + json.dumps(build_explanation_data(found, FOLDERS))
         assert key not in whole
         assert ACCOUNT not in whole
@@ -296,18 +298,18 @@ def test_key_ids_and_account_numbers_are_not_echoed():
 
 
 @pytest.mark.parametrize("kind", ["role", "user", "policy"])
-def test_iam_names_what_is_there_by_its_name_alone(kind):
+def test_existing_iam_resources_are_found_by_name(kind):
     """As seen on AWS: `on resource: role NAME` (aws/aws-cdk#27067); what is not there yet has its ARN."""
     names = {"role": "kennel-demo-operator", "user": "pat", "policy": "kennel-demo-operator-models"}
     action = {"role": "iam:UpdateRole", "user": "iam:GetUser", "policy": "iam:DeletePolicy"}[kind]
-    found, said = told(denied(session("operator"), action, f"{kind} {names[kind]}"), evidence())
+    found, said = explain(denied(session("operator"), action, f"{kind} {names[kind]}"), evidence())
     path = "" if kind == "user" else "kennel/demo/"
     assert found.question.resource == f"arn:aws:iam::{ACCOUNT}:{kind}/{path}{names[kind]}"
     assert found.denied
     assert said.startswith(f"Hop 1 of 4, the caller's own action: kennel-demo-operator requests {action}")
 
 
-def test_placeholders_give_the_text_again():
+def test_placeholders_reproduce_the_text():
     values = {"account": ACCOUNT, "region": SETTINGS.aws.region, "stack": SETTINGS.stack.name, "bucket": BUCKET}
     for text in (
         f'"arn:aws:s3:::{BUCKET}/demo/*"',
@@ -365,31 +367,31 @@ ASKED = st.builds(
 )  # fmt: skip
 
 
-def edited(asked, mend):
+def edited(asked, fix):
     """The edit as a person makes it: the statement goes into the text, or the Deny out of it."""
     rights, own = asked.rights, asked.resource
-    if mend.verb == "add":
-        return diagnosis.add_statement(asked, mend.layer, json.loads(json.dumps(mend.statement)))
+    if fix.verb == "add":
+        return diagnosis.add_statement(asked, fix.layer, json.loads(json.dumps(fix.statement)))
 
     def cut(one):
-        if not one or one.name != mend.policy:
+        if not one or one.name != fix.policy:
             return one
-        return replace(one, statements=tuple(s for s in one.statements if s.name != mend.name))
+        return replace(one, statements=tuple(s for s in one.statements if s.name != fix.name))
 
     fitting = {"identity": tuple(map(cut, rights.identity)), "boundary": cut(rights.boundary), "session": rights.session and tuple(map(cut, rights.session))}  # fmt: skip
-    if mend.layer == "resource":
+    if fix.layer == "resource":
         return replace(asked, resource=cut(own))
-    return replace(asked, rights=replace(rights, **{mend.layer: fitting[mend.layer]}))
+    return replace(asked, rights=replace(rights, **{fix.layer: fitting[fix.layer]}))
 
 
 @settings(max_examples=400, deadline=None)
 @given(ASKED)
-def test_the_changes_offered_are_enough_and_none_is_idle(asked):
+def test_offered_changes_suffice_and_each_is_needed(asked):
     found = diagnosis.find_smallest_fixes(asked)
     assert bool(found) is not asked.decision().allowed
-    for number, mend in enumerate(found):
+    for number, fix in enumerate(found):
         assert not asked.decision().allowed, f"{found[number:]} change nothing"
-        asked = edited(asked, mend)
+        asked = edited(asked, fix)
     assert asked.decision().allowed
 
 
@@ -414,7 +416,7 @@ PIECES = [
 
 @settings(max_examples=300, deadline=None)
 @given(TEXT, st.lists(st.sampled_from(PIECES), max_size=2), st.integers(0, 200))
-def test_no_text_is_a_surprise(text, pieces, cut):
+def test_any_text_is_explained_or_rejected(text, pieces, cut):
     found = parse(text + "".join(piece[cut % len(piece) // 2 :] for piece in pieces))
     if not found:
         return
@@ -432,7 +434,7 @@ def test_no_text_is_a_surprise(text, pieces, cut):
 @pytest.mark.parametrize(
     "piece", ["a", "User: ", "arn:aws:iam::1:role/", "s3://", " is not authorized to perform", "No S3 objects"]
 )
-def test_of_a_huge_text_only_the_beginning_is_read(piece):
+def test_only_the_beginning_of_a_huge_text_is_parsed(piece):
     text = piece * (10**6 // len(piece))
     assert parse(TRUST + text).questions == parse(TRUST).questions or "authorized" in piece
     assert parse(text + TRUST) is None

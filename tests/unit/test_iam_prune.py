@@ -1,4 +1,4 @@
-"""Obsolete roles: found, saved whole, taken apart and brought back; and those that nobody may take away."""
+"""Obsolete roles: found, saved in full, taken apart and restored; and those that must not be removed."""
 
 import json
 from dataclasses import replace
@@ -48,19 +48,19 @@ def role(name="old", path="/", created=OLD, **more):
     ],
     ids=lambda value: value.arn.partition(":role")[2] if isinstance(value, Principal) else "",
 )
-def test_who_may_go(one, words):
+def test_removable_roles_are_decided(one, words):
     why = removal.explain_removal_refusal(one, WANTED, SETTINGS, NOW)
     assert (words in why) if words else why == ""
 
 
-def test_what_the_audit_calls_obsolete_is_what_goes():
+def test_obsolete_roles_are_those_of_the_audit():
     used = role("used", last_used=NOW - timedelta(days=3))
     have = Snapshot({one.name: one for one in (role(), used, role("new", created=NOW - timedelta(days=30)))})
     assert pre_apply_check.find_obsolete_roles(have, SETTINGS, now=NOW) == ["old"]
     assert pre_apply_check.find_obsolete_roles(have, SETTINGS, now=NOW + timedelta(days=365)) == ["new", "old", "used"]
 
 
-def test_the_evidence():
+def test_evidence_row_lists_use_trust_and_policies():
     one = role(
         last_used=OLD,
         inline={"notes": READ},
@@ -125,7 +125,7 @@ def calls(steps):
     ]
 
 
-def test_a_role_is_taken_apart_and_itself_goes_last():
+def test_role_is_taken_apart_before_it_is_deleted():
     assert calls(removal.plan_removal(have(), saved(), WANTED, SETTINGS)) == [
         ("remove_role_from_instance_profile", "box"),
         ("detach_role_policy", LOOSE),
@@ -149,18 +149,18 @@ def test_a_role_is_taken_apart_and_itself_goes_last():
     ],
     ids=["group", "user", "boundary"],
 )
-def test_a_policy_that_somebody_else_holds_stays(holder):
+def test_policy_with_another_holder_is_kept(holder):
     assert removal.list_disposable_policies(have(), saved(), WANTED, SETTINGS) == [LOOSE]
     assert removal.list_disposable_policies(replace(have(), **holder), saved(), WANTED, SETTINGS) == []
 
 
-def test_a_policy_of_a_folder_stays():
+def test_policy_of_a_role_folder_is_kept():
     arn = roles.derive_policy_arn("auditor", "permissions", SETTINGS)
     there = Snapshot({"old": role(attached=(arn,))}, policies={arn: Managed(arn, READ)})
     assert removal.list_disposable_policies(there, saved(attached=[arn]), WANTED, SETTINGS) == []
 
 
-def test_a_save_is_what_it_was_after_a_trip_through_a_file():
+def test_saved_role_survives_a_file_round_trip():
     assert parse_saved_role(json.loads(json.dumps(saved().data)), "f") == saved()
 
 
@@ -200,12 +200,13 @@ def test_a_save_is_what_it_was_after_a_trip_through_a_file():
         saved().data | {"profiles": {"box": {"path": "x", "tags": {}}}},
     ],
 )
-def test_what_is_no_save_is_refused(data):
+def test_invalid_saved_role_is_rejected(data):
     with pytest.raises(OpsError, match="is not a role that iam.prune saved"):
         parse_saved_role(data, "f")
 
 
-def test_a_removal_that_was_broken_off_keeps_what_was_saved_first():
+def test_interrupted_removal_keeps_what_was_saved_first():
+    """A removal that was interrupted keeps what its first run saved."""
     left = saved(inline={"later": READ}, attached=[FOREIGN], policies={}, profiles={})
     one = removal.merge_begun_removal(saved(), left, Snapshot())
     assert set(one.inline) == {"notes", "later"}
@@ -215,7 +216,8 @@ def test_a_removal_that_was_broken_off_keeps_what_was_saved_first():
 NARROW = {"Version": "2012-10-17", "Statement": [{"Effect": "Deny", "Action": "*", "Resource": "*"}]}
 
 
-def test_what_was_narrowed_while_a_removal_was_broken_off_counts_as_it_is_now():
+def test_policies_narrowed_meanwhile_stay_narrow():
+    """What was narrowed while a removal was interrupted counts as it is now."""
     now = saved(
         trust=NARROW, inline={"notes": NARROW}, attached=[], policies={}, tags={}, saved="2026-11-25T00:00:00+00:00"
     )
@@ -225,7 +227,8 @@ def test_what_was_narrowed_while_a_removal_was_broken_off_counts_as_it_is_now():
     assert one.policies[LOOSE] == {"description": "", "tags": {"k": "v"}, "document": NARROW}
 
 
-def test_a_version_of_a_policy_that_goes_is_kept_with_its_file_named():
+def test_deleted_policy_version_is_backed_up_and_named():
+    """A deleted version of a policy is backed up, and its file is named."""
     one = have()
     one.policies[LOOSE] = replace(one.policies[LOOSE], raw={"v1": NARROW})
     planned = plan.preview(removal.plan_removal(one, saved(), WANTED, SETTINGS))
@@ -235,7 +238,7 @@ def test_a_version_of_a_policy_that_goes_is_kept_with_its_file_named():
     assert step.danger == f"only backup: {backups.choose_backup_path(SETTINGS, kept)}"
 
 
-def test_whose_trust_names_a_role():
+def test_roles_that_trust_a_role_are_listed():
     trust = {
         "Statement": [{"Effect": "Allow", "Principal": {"AWS": [role().arn, "AROA1"]}, "Action": "sts:AssumeRole"}]
     }
@@ -244,7 +247,7 @@ def test_whose_trust_names_a_role():
     assert removal.list_trusting_roles(there, role("c").arn) == []
 
 
-TOLD = {"Description": "what it was", "MaxSessionDuration": 7200}
+DESCRIBED = {"Description": "what it was", "MaxSessionDuration": 7200}
 
 
 def there(**more):
@@ -252,25 +255,25 @@ def there(**more):
 
 
 @pytest.mark.parametrize(
-    ("one", "told", "words"),
+    ("one", "described", "words"),
     [
-        (there(), TOLD, ""),
-        (there(inline={"notes": READ}), TOLD, ""),
-        (replace(there(), arn=role(path="/x/").arn), TOLD, "another path"),
-        (there(boundary="arn:aws:iam::1:policy/b"), TOLD, "another boundary"),
-        (there(trust={"Statement": []}), TOLD, "another trust"),
-        (there(inline={"notes": {"Statement": []}}), TOLD, "its inline policy notes differs"),
+        (there(), DESCRIBED, ""),
+        (there(inline={"notes": READ}), DESCRIBED, ""),
+        (replace(there(), arn=role(path="/x/").arn), DESCRIBED, "another path"),
+        (there(boundary="arn:aws:iam::1:policy/b"), DESCRIBED, "another boundary"),
+        (there(trust={"Statement": []}), DESCRIBED, "another trust"),
+        (there(inline={"notes": {"Statement": []}}), DESCRIBED, "its inline policy notes differs"),
         # Made again by hand: it is not back.
         (there(tags={}), {}, "another description and MaxSessionDuration and tags"),
-        (there(tags={"k": "w"}), TOLD, "another tags"),
+        (there(tags={"k": "w"}), DESCRIBED, "another tags"),
     ],
 )
-def test_another_role_of_the_name_is_not_written_over(one, told, words):
-    found = restoration.describe_conflict(Snapshot({"old": one}), saved(), told, {"box": ["old"]})
+def test_another_role_of_the_same_name_is_not_overwritten(one, described, words):
+    found = restoration.describe_conflict(Snapshot({"old": one}), saved(), described, {"box": ["old"]})
     assert (words in found) if words else found == ""
 
 
-def test_an_instance_profile_that_another_role_has_is_not_taken():
+def test_instance_profile_of_another_role_is_not_taken():
     assert "box contains other" in restoration.describe_conflict(Snapshot(), saved(), {}, {"box": ["other"]})
     assert (
         restoration.describe_conflict(Snapshot(), saved(), {}, {"box": None})
@@ -302,12 +305,12 @@ OTHERS = LOOSE.replace(SETTINGS.role_path, "/kennel/prod/")
         ({"profiles": {"box": {"path": "/kennel/prod/", "tags": {}}}}, "instance profile box of another stack, prod"),
     ],
 )
-def test_what_is_not_made_whatever_a_file_says(more, words):
+def test_unsafe_restore_is_refused_whatever_the_file_says(more, words):
     found = restoration.explain_restore_refusal(have(), saved(**more), WANTED, SETTINGS)
     assert (words in found) if words else found == ""
 
 
-def test_a_role_comes_back_with_all_it_had():
+def test_role_is_restored_with_everything_it_had():
     steps = plan.preview(restoration.plan_restoration(Snapshot(), saved(), {"box": None}))
     assert [step.call for step in steps] == [
         "create_role",
@@ -336,8 +339,8 @@ def test_a_role_comes_back_with_all_it_had():
 ALL = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "*", "Resource": "*"}]}
 
 
-def test_a_policy_of_aws_that_nobody_else_holds_counts_too():
-    """The account's one description has only those of AWS's policies that somebody holds."""
+def test_unattached_policy_of_aws_counts_in_the_check():
+    """The account's authorization details hold only those of AWS's policies that are attached to something."""
     admin = "arn:aws:iam::aws:policy/AdministratorAccess"
     then = restoration.build_restored_snapshot(Snapshot(), saved(attached=[admin], policies={}), {admin: ALL})
     found = pre_apply_check.select_blocking(

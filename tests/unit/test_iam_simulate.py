@@ -34,7 +34,7 @@ def allow(action, resource="*", **more):
 
 
 @pytest.mark.parametrize("name", ["operator", "kennel-demo-operator", OPERATOR, SESSION])
-def test_a_role_is_found_by_folder_name_arn_or_session(name):
+def test_role_is_found_by_folder_name_arn_or_session(name):
     p, caller = simulation.resolve_principal(FILES, name, PREFIX)
     assert (p.arn, caller.arn, caller.session) == (OPERATOR, OPERATOR, SESSION if name == SESSION else "")
 
@@ -48,19 +48,20 @@ def test_a_role_is_found_by_folder_name_arn_or_session(name):
         ("arn:", "no role or user"),
     ],
 )
-def test_nobody_of_that_name(name, says):
+def test_unknown_principal_gets_a_suggestion(name, says):
     with pytest.raises(InputError, match=says.replace("?", r"\?")):
         simulation.resolve_principal(FILES, name, PREFIX)
 
 
-def test_a_role_and_a_user_of_one_name_are_told_apart_by_arn():
+def test_role_and_user_of_one_name_need_an_arn():
     have = Snapshot({"x": principal("x")}, {"x": principal("x", kind="user")})
     with pytest.raises(InputError, match="Give the ARN"):
         simulation.resolve_principal(have, "x", PREFIX)
     assert simulation.resolve_principal(have, have.users["x"].arn, PREFIX)[0] == have.users["x"]
 
 
-def test_actions_are_spelled_as_aws_does_or_refused_with_the_nearest():
+def test_actions_are_normalised_or_get_a_suggestion():
+    """Actions are spelled as AWS does, or rejected with the nearest one."""
     assert simulation.resolve_action("S3:getobject") == "s3:GetObject"
     with pytest.raises(InputError, match=r"Did you mean s3:GetObject\?"):
         simulation.resolve_action("s3:GetObjec")
@@ -84,18 +85,18 @@ def test_actions_are_spelled_as_aws_does_or_refused_with_the_nearest():
         ("sagemaker:CreateModel", "*", "*", ""),
     ],
 )
-def test_the_resource_has_to_fit_the_action(action, given, asked, note):
+def test_resource_must_fit_the_action(action, given, asked, note):
     found, said = simulation.resolve_resource(given, action)
     assert (found, note in said, bool(said)) == (asked, True, bool(note))
 
 
 @pytest.mark.parametrize("name", ["b/k", "s3://b/k", "arn:aws:s3", ""])
-def test_what_is_no_arn_is_refused(name):
+def test_invalid_arn_is_rejected(name):
     with pytest.raises(InputError, match="neither an ARN"):
         simulation.resolve_resource(name, "s3:GetObject")
 
 
-def test_context_keys_repeat_and_beat_the_defaults():
+def test_context_flags_repeat_and_override_defaults():
     own = simulation.parse_context_flags(
         ["aws:TagKeys=a", "aws:TagKeys=b", "aws:securetransport=false", "aws:Referer=a=b"]
     )
@@ -115,7 +116,8 @@ def test_context_keys_repeat_and_beat_the_defaults():
             simulation.parse_context_flags([wrong])
 
 
-def test_a_user_has_its_name_a_resource_its_region_and_iam_one_region():
+def test_context_has_user_name_region_and_tags():
+    """A user has its name, a resource its region, and IAM has one region."""
     user = principal("u", kind="user", tags={"team": "dogs"})
     keys = simulation.build_context(
         user, ("sagemaker:CreateModel", "arn:aws:sagemaker:eu-west-3:1:model/m"), "us-east-2", {}
@@ -135,7 +137,7 @@ def asked(p, action, resource, resource_policy=None, **context):
     return DecisionInput(Request(p.caller, action, resource, keys), have.rights(p), resource_policy)
 
 
-def test_near_misses_say_what_is_lacking():
+def test_near_misses_name_what_is_missing():
     p = principal(
         "r",
         allow("s3:GetObject", "arn:aws:s3:::other/*"),
@@ -168,7 +170,7 @@ def offline(tmp_path_factory):
     return Cli(write_settings(folder / "x.yaml", folder, "demo"))
 
 
-def test_files_are_asked_without_an_account(offline):
+def test_files_are_simulated_without_an_account(offline):
     words = ("operator", "iam:PassRole", EXECUTION, "--files")
     assert "implicitDeny: no identity policy allows it" in run(offline, *words, code=4)
     explained = run(offline, *words, "--explain", code=4)
@@ -180,14 +182,15 @@ def test_files_are_asked_without_an_account(offline):
     assert {"layer": "identity", "statement": "PassToSageMaker"}.items() <= data["deciding"][0].items()
 
 
-def test_the_placeholders_of_the_files_and_of_explain_are_filled_in(offline):
+def test_placeholders_are_expanded(offline):
+    """The placeholders of the files, and of what iam.explain prints, are expanded."""
     words = ("operator", "s3:GetObject", "arn:aws:s3:::${bucket}/datasets/x", "--files")
     assert run(offline, *words).startswith("allowed by identity")
     data = json.loads(run(offline, *words, "--json"))
     assert data["resource"] == f"arn:aws:s3:::{SETTINGS.bucket}/datasets/x"
 
 
-def test_a_snapshot_file_is_asked_and_a_bad_one_refused(offline, tmp_path):
+def test_snapshot_is_simulated_and_a_bad_one_rejected(offline, tmp_path):
     role = {"RoleName": "r", "Arn": f"arn:aws:iam::{ACCOUNT}:role/r", "AssumeRolePolicyDocument": {"Statement": []}}
     denies = {"Statement": [allow("*"), allow("ec2:*", Sid="No") | {"Effect": "Deny"}]}
     page = {"RoleDetailList": [role | {"RolePolicyList": [{"PolicyName": "p", "PolicyDocument": denies}]}]}
@@ -206,14 +209,14 @@ def test_a_snapshot_file_is_asked_and_a_bad_one_refused(offline, tmp_path):
         assert "Traceback" not in done.err
 
 
-def test_one_source_at_a_time(offline):
+def test_two_sources_are_rejected(offline):
     done = offline("iam.simulate", "operator", "s3:GetObject", "*", "--files", "--remote", ok=False)
     assert done.code == 1
     assert "give one of them" in done.err
 
 
 class Simulator:
-    """An account whose simulator decides as told; the arguments are checked against AWS's own model of the call."""
+    """An account whose simulator decides as given; the arguments are checked against AWS's own model of the call."""
 
     def __init__(self, **result):
         self.result = result
@@ -244,7 +247,7 @@ class Simulator:
         ({}, False, "did not answer. AWS refused SimulatePrincipalPolicy"),
     ],
 )
-def test_awss_simulator_is_compared(result, agree, says):
+def test_result_is_compared_with_the_simulator_of_aws(result, agree, says):
     p, account = principal("r", allow("s3:*")), Simulator(**result)
     keys = {"aws:SecureTransport": "true", "aws:TagKeys": ["a", "b"], "aws:CurrentTime": "2026-01-01T00:00:00Z"}
     theirs, line = compare_with_aws(account, p, asked(p, "s3:GetObject", "arn:aws:s3:::b/k"), keys)
@@ -256,7 +259,7 @@ def test_awss_simulator_is_compared(result, agree, says):
     ]
 
 
-def test_a_resource_of_another_account_is_half_the_answer():
+def test_foreign_resource_policy_is_reported_as_unknown():
     p = principal("r", allow("*"))
     request = asked(p, "ecr:BatchGetImage", "arn:aws:ecr:us-east-1:763104351884:repository/pytorch").request
     assert read_resource_policy(request, Snapshot(), None) == (
@@ -265,7 +268,8 @@ def test_a_resource_of_another_account_is_half_the_answer():
     )
 
 
-def test_a_policy_that_is_attached_and_not_in_the_snapshot_is_told(offline, tmp_path):
+def test_attached_policy_without_a_text_is_reported(offline, tmp_path):
+    """A policy that is attached and not in the snapshot is reported."""
     gone = f"arn:aws:iam::{ACCOUNT}:policy/gone"
     role = {"RoleName": "r", "Arn": f"arn:aws:iam::{ACCOUNT}:role/r", "AssumeRolePolicyDocument": {"Statement": []}}
     page = {"RoleDetailList": [role | {"AttachedManagedPolicies": [{"PolicyArn": gone}]}]}

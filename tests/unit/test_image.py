@@ -38,11 +38,11 @@ def planned(**facts):
     ],
     ids=["nothing", "ready", "project differs", "under way", "built"],
 )
-def test_what_an_image_takes(facts, calls):
+def test_image_plan_follows_the_facts(facts, calls):
     assert planned(**facts) == calls
 
 
-def test_a_build_gets_its_tag_and_its_source():
+def test_build_gets_its_tag_and_source():
     build, _ = plan.preview(image_build.steps(image_build.Facts(TAG, **READY), SETTINGS))
     where = "kennel-demo-123456789012-us-east-1/builds/aaaaaaaaaaaa/serving.zip"
     assert build == Change(
@@ -57,7 +57,7 @@ def test_a_build_gets_its_tag_and_its_source():
     )
 
 
-def test_what_codebuild_takes_for_granted_is_no_difference():
+def test_codebuild_defaults_are_no_difference():
     have = image_build.build_project_config(SETTINGS)
     have["environment"] = {**have["environment"], "imagePullCredentialsType": "CODEBUILD"}
     have["environment"]["environmentVariables"] = [
@@ -70,7 +70,8 @@ def test_what_codebuild_takes_for_granted_is_no_difference():
     assert planned(**{**READY, "project": have})[0] == "update_project"
 
 
-def test_a_role_that_is_new_is_tried_again_and_one_that_is_not_there_is_named():
+def test_new_role_is_retried_and_a_missing_one_is_named():
+    """A new role is tried again; one that does not exist is named."""
     project = image_build.build_project_config(SETTINGS)
 
     def walk(refusals):
@@ -95,14 +96,16 @@ def test_a_role_that_is_new_is_tried_again_and_one_that_is_not_there_is_named():
         walk(["something else"])
 
 
-def test_the_package_is_the_same_bytes_every_time_and_holds_the_folder():
+def test_package_is_reproducible_and_holds_the_folder():
+    """The package is the same bytes every time, and holds the folder."""
     assert image_build.package_serving() == image_build.package_serving()
     names = zipfile.ZipFile(io.BytesIO(image_build.package_serving())).namelist()
     assert {"Dockerfile", "requirements.txt", "server.py"} <= set(names)
     assert not [name for name in names if "__pycache__" in name]
 
 
-def test_the_shipped_dockerfile_is_one_that_the_sandbox_follows_to_the_end():
+def test_shipped_dockerfile_is_supported_by_the_sandbox():
+    """The sandbox can follow the shipped Dockerfile to its end."""
     found = docker.parse_dockerfile((ROOT / "serving" / "Dockerfile").read_text())
     words = [word for _, word, _ in found]
     assert words[0] == "FROM"
@@ -110,7 +113,7 @@ def test_the_shipped_dockerfile_is_one_that_the_sandbox_follows_to_the_end():
     assert ("COPY", "*.py ./") in [(word, rest) for _, word, rest in found]
 
 
-def test_lines_are_joined_and_comments_left_out():
+def test_lines_are_joined_and_comments_dropped():
     text = "# a\nFROM python:3.12-slim\n\nrun pip install \\\n  # in between\n  -r x.txt\nUSER a\n"
     assert docker.parse_dockerfile(text) == [
         (2, "FROM", "python:3.12-slim"),
@@ -120,7 +123,7 @@ def test_lines_are_joined_and_comments_left_out():
 
 
 @pytest.fixture
-def making(tmp_path):
+def image(tmp_path):
     """An image in the making, of a folder with two programs; follow("COPY", "a.py .") does one instruction."""
     (tmp_path / "context").mkdir()
     (tmp_path / "root").mkdir()
@@ -151,18 +154,18 @@ def making(tmp_path):
         ("CMD", '["serve", 1]', "only the exec form"),
     ],
 )
-def test_what_a_dockerfile_may_not_say(making, word, rest, reason):
+def test_unsupported_instructions_are_rejected(image, word, rest, reason):
     with pytest.raises(BuildError, match=reason):
-        making.apply_instruction(word, rest)
+        image.apply_instruction(word, rest)
 
 
-def test_files_lie_where_copy_says(making):
-    making.apply_instruction("COPY", "*.py ./")
-    making.apply_instruction("COPY", "requirements.txt /etc/needs.txt")
-    making.apply_instruction("COPY", "a.py .")
-    found = sorted(p.relative_to(making.root).as_posix() for p in making.root.rglob("*") if p.is_file())
+def test_copy_places_files(image):
+    image.apply_instruction("COPY", "*.py ./")
+    image.apply_instruction("COPY", "requirements.txt /etc/needs.txt")
+    image.apply_instruction("COPY", "a.py .")
+    found = sorted(p.relative_to(image.root).as_posix() for p in image.root.rglob("*") if p.is_file())
     assert found == ["app/a.py", "app/b.py", "etc/needs.txt"]
     with pytest.raises(BuildError, match="only python:3.N as base image"):
-        docker.Image(making.context, making.root).apply_instruction("FROM", "ubuntu:24.04")
+        docker.Image(image.context, image.root).apply_instruction("FROM", "ubuntu:24.04")
     with pytest.raises(BuildError, match="RUN before FROM"):
-        docker.Image(making.context, making.root).apply_instruction("RUN", "useradd a")
+        docker.Image(image.context, image.root).apply_instruction("RUN", "useradd a")

@@ -1,4 +1,4 @@
-"""IAM's incident pages, followed: the fault is made by an administrator, as in AWS's console, and the page finds and mends it."""
+"""IAM's incident pages, followed: an administrator makes the fault, as in AWS's console, and the page finds and repairs it."""
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -46,7 +46,7 @@ SESSION = f"arn:aws:sts::{ACCOUNT}:assumed-role"
         ),
     ],
 )
-def test_who_is_not_cut_off(p, caller, words):
+def test_protected_principals_cannot_be_revoked(p, caller, words):
     why = revocation.explain_revoke_refusal(p, caller)
     assert (words in why) if words else why == ""
 
@@ -68,16 +68,17 @@ def cut_off(p, moment=CUT):
         (USER, 0, False, ["put_user_policy"]),  # a key that is gone may have left sessions
         (cut_off(USER), 1, False, ["update_access_key", "put_user_policy"]),
         (cut_off(USER), 0, False, []),
-        (cut_off(USER), 0, True, ["put_user_policy"]),  # whoever has the password may have come in again
+        (cut_off(USER), 0, True, ["put_user_policy"]),  # anyone with the password may have signed in again
     ],
 )
-def test_the_plan(p, active, password, calls):
+def test_revocation_plan_covers_sessions_keys_and_password(p, active, password, calls):
     made = change.preview(revocation.steps(RevocationTarget(p, keys(active), password), CUT))
     assert [step.call for step in made] == calls
     assert not [step for step in made if any(key["AccessKeyId"] in step.why for key in keys(active))]
 
 
-def test_a_key_that_was_deleted_meanwhile_is_as_good_as_inactive():
+def test_key_deleted_meanwhile_counts_as_inactive():
+    """A key that was deleted meanwhile is as good as inactive."""
     made = []
 
     def answer(step):
@@ -98,7 +99,8 @@ def test_a_key_that_was_deleted_meanwhile_is_as_good_as_inactive():
         (None, False),
     ],
 )
-def test_the_deny_is_about_older_sessions_alone_and_not_about_keys(issued, denied):
+def test_deny_covers_older_sessions_and_no_keys(issued, denied):
+    """The deny is about older sessions alone, and not about keys."""
     rights = Rights((parse_policy("all", EVERYTHING), parse_policy("cut", build_deny_document(CUT))))
     context = {"aws:tokenissuetime": issued} if issued else {}
     decision = decide_request(Request(Caller(ROLE.arn), "s3:GetObject", "arn:aws:s3:::b/k", context), rights)
@@ -132,7 +134,7 @@ BEFORE = {"aws:TokenIssueTime": "2026-11-24T12:00:30.000Z"}
         ({}, None),
     ],
 )
-def test_only_a_deny_of_this_very_form_is_one(text, found):
+def test_only_the_exact_deny_is_recognised(text, found):
     assert find_revocation_time(replace(ROLE, inline={POLICY_NAME: text})) == found
 
 
@@ -140,13 +142,14 @@ def test_only_a_deny_of_this_very_form_is_one(text, found):
     ("after", "left"),
     [
         (timedelta(minutes=-4), True),  # this machine's clock is behind
-        (timedelta(minutes=-6), False),  # a date to come denies everybody, and is nobody's revocation
+        (timedelta(minutes=-6), False),  # a date in the future denies everybody, and is not a revocation
         (timedelta(), True),
         (timedelta(hours=11, minutes=59), True),
         (timedelta(hours=12), False),
     ],
 )
-def test_a_revocation_is_left_alone_as_long_as_it_matters_and_then_goes(after, left):
+def test_revocation_is_kept_while_it_matters_and_removed_after(after, left):
+    """A revocation is left alone as long as it matters, and removed afterwards."""
     have = roles.build_applied_snapshot(WANTED, SETTINGS)
     tags = {tag["Key"]: tag["Value"] for tag in SETTINGS.tags(NAME)}
     bare = replace(have.roles[NAME], tags=tags)

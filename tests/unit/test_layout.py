@@ -19,12 +19,12 @@ SOURCES = sorted(
 LONGEST = 50  # lines of a function
 
 
-def test_the_commands_are_those_that_people_know():
+def test_commands_are_those_of_the_golden_file():
     """A command that comes or goes is a change of the interface: edit the list on purpose, with a line in CHANGELOG.md."""
     assert sorted(tasks.ns.task_names) == (ROOT / "tests/golden/commands.txt").read_text().split()
 
 
-def test_every_task_is_named_like_its_function():
+def test_task_names_equal_their_functions():
     for name in tasks.ns.task_names:
         assert tasks.ns[name].body.__name__.replace("_", "-") == name.rpartition(".")[2]
 
@@ -43,7 +43,7 @@ def test_no_file_is_called_utils():
     assert not [p for p in SOURCES if p.stem in ("utils", "util", "helpers", "common", "constants", "misc", "manager")]
 
 
-def test_the_extras_and_the_payloads_requirements_agree():
+def test_extras_equal_the_requirements_of_the_payloads():
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
     serving = [line for line in (ROOT / "serving/requirements.txt").read_text().split("\n") if line]
     assert sorted(extras["serve"]) == sorted(serving)
@@ -53,12 +53,12 @@ def test_the_extras_and_the_payloads_requirements_agree():
     assert set(training) <= set(extras["train"])
 
 
-def test_tasks_of_one_name_all_run():
+def test_tasks_with_the_same_name_all_run():
     """Invoke drops a task that equals an earlier one, by name and code; ours share their decorator's code."""
     assert yaml.safe_load((ROOT / "invoke.yaml").read_text())["tasks"]["dedupe"] is False
 
 
-def test_pages_about_the_code_name_files_that_are_there():
+def test_pages_about_the_code_name_existing_files():
     for page in ("CONTRIBUTING.md", "docs/architecture.md"):
         named = re.findall(r"`((?:[a-z_]+/)+[a-z0-9_.-]*)`", (ROOT / page).read_text())  # PLACEHOLDERS are in capitals
         assert len(named) > 8

@@ -1,4 +1,4 @@
-"""Metrics and ledger: means over pictures, the same for any batch and any number of processes; nobody counts twice unnoticed."""
+"""Metrics and ledger: means over pictures, the same for any batch and any number of processes; no picture counts twice unnoticed."""
 
 import numpy as np
 import pytest
@@ -37,7 +37,8 @@ def drawn(count, classes, seed):
     batch=st.integers(1, 64),
     parts=st.integers(1, 4),
 )
-def test_figures_are_scikit_learns_however_the_pictures_are_split_up(count, classes, seed, batch, parts):
+def test_figures_equal_those_of_scikit_learn(count, classes, seed, batch, parts):
+    """The figures are scikit-learn's, however the pictures are split up."""
     scores, labels = drawn(count, classes, seed)
     whole = Tally(classes)
     for rank in range(parts):
@@ -62,7 +63,8 @@ def test_figures_are_scikit_learns_however_the_pictures_are_split_up(count, clas
         assert recall[str(n)] == (pytest.approx(wanted[n]) if (labels == n).any() else None)
 
 
-def test_the_calibration_error_is_the_gap_between_confidence_and_being_right():
+def test_calibration_error_compares_confidence_and_accuracy():
+    """The calibration error is the gap between confidence and accuracy."""
     sure = torch.tensor([[20.0, 0.0]] * 10)
     half_right = Tally(2)
     half_right.add(sure, torch.tensor([0, 1] * 5))
@@ -72,7 +74,7 @@ def test_the_calibration_error_is_the_gap_between_confidence_and_being_right():
     assert right.compute_figures()["calibration_error"] == pytest.approx(0, abs=1e-6)
 
 
-def test_a_pass_that_saw_each_picture_once_is_complete():
+def test_pass_over_each_picture_once_is_complete():
     ledger = Ledger(5)
     ledger.record([3, 1])
     ledger.record([0, 2, 4])
@@ -90,14 +92,14 @@ def test_a_pass_that_saw_each_picture_once_is_complete():
         ([0, 0, 1, 2, 3], "1 were not seen and 1 were seen again"),
     ],
 )
-def test_a_pass_that_did_not_is_an_error(seen, words):
+def test_incomplete_pass_is_an_error(seen, words):
     ledger = Ledger(5)
     ledger.record(seen)
     with pytest.raises(LedgerError, match=words):
         ledger.close("train epoch 1", 0, Alone())
 
 
-def test_a_resumed_ledger_goes_on_where_it_was():
+def test_restored_ledger_continues():
     one, two = Ledger(4), Ledger(4)
     one.record([2, 0])
     two.restore(one.state())

@@ -14,7 +14,7 @@ ALL = models.list_models(module=models)
 
 
 @pytest.mark.parametrize("head", model.HEADS)
-def test_every_architecture_has_a_head_of_ours_and_a_last_block(head):
+def test_every_architecture_has_our_head_and_a_last_block(head):
     """On torch's `meta` device, where weights have shapes and no memory. regnet computes with numbers while it is built."""
     for arch in ["resnet_tiny", *(name for name in ALL if not name.startswith("regnet"))]:
         with torch.device("meta"):
@@ -25,18 +25,18 @@ def test_every_architecture_has_a_head_of_ours_and_a_last_block(head):
         assert 0 < trained < model.count_weights(network.backbone), arch
 
 
-def test_regnet_too():
+def test_regnet_is_built_with_our_head():
     network = model.build("regnet_y_400mf", 5).eval()
     assert network(torch.zeros(1, 3, 64, 64)).shape == (1, 5)
 
 
-def test_the_mlp_head_is_the_originals():
+def test_mlp_head_equals_the_original():
     head = model.build("resnet18", 133, "mlp").head
     assert [type(layer).__name__ for layer in head] == ["Linear", "ReLU", "Linear"]
     assert (head[0].in_features, head[0].out_features, head[2].out_features) == (512, 128, 133)
 
 
-def test_what_is_unknown_is_refused_by_name():
+def test_unknown_options_are_rejected_by_name():
     with pytest.raises(ValueError, match="unknown architecture 'resnet19'; known: resnet_tiny, alexnet"):
         model.build("resnet19", 2)
     with pytest.raises(ValueError, match="head must be one of linear, mlp"):
@@ -46,7 +46,8 @@ def test_what_is_unknown_is_refused_by_name():
 @pytest.mark.parametrize(
     ("layers", "trained"), [("all", {"backbone", "head"}), ("last", {"backbone.layer4.1", "head"}), ("head", {"head"})]
 )
-def test_only_what_was_asked_for_is_trained_and_the_rest_keeps_its_statistics(layers, trained):
+def test_frozen_layers_keep_weights_and_statistics(layers, trained):
+    """Only the requested layers are trained; the others keep their weights and statistics."""
     network = model.build("resnet18", 3, "linear", layers).train()
     moving = {name for name, p in network.named_parameters() if p.requires_grad}
     assert moving
@@ -63,7 +64,8 @@ def test_only_what_was_asked_for_is_trained_and_the_rest_keeps_its_statistics(la
         assert "bn1.running_mean" in changed
 
 
-def test_torchvisions_file_and_ours_are_taken_and_others_are_not(tmp_path):
+def test_weights_load_from_torchvision_and_our_files_only(tmp_path):
+    """Weights of torchvision's file and of ours are loaded; others are rejected."""
     published = models.get_model("resnet18", weights=None)  # what torchvision publishes: the whole network, 1000 scores
     torch.save(published.state_dict(), tmp_path / "resnet18-abcdef12.pth")
     sha = hashlib.sha256((tmp_path / "resnet18-abcdef12.pth").read_bytes()).hexdigest()
@@ -78,7 +80,7 @@ def test_torchvisions_file_and_ours_are_taken_and_others_are_not(tmp_path):
     assert model.load_backbone_weights(network, tmp_path / "model.safetensors") == 120
 
 
-def test_a_pickle_that_runs_something_is_not_run(tmp_path):
+def test_pickle_with_code_is_not_executed(tmp_path):
     class Evil:
         def __reduce__(self):
             return (open, (str(tmp_path / "ran"), "w"))
@@ -90,7 +92,7 @@ def test_a_pickle_that_runs_something_is_not_run(tmp_path):
 
 
 @pytest.mark.parametrize("arch", ["resnet18", "mobilenet_v3_small", "vit_b_32"])
-def test_the_fast_frozen_part_gives_the_backbones_features(arch, monkeypatch):
+def test_fast_frozen_part_gives_the_features_of_the_backbone(arch, monkeypatch):
     monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "AVX512_CORE")  # fp32
     torch.manual_seed(0)
     side = 224 if arch.startswith("vit") else 64
@@ -104,7 +106,7 @@ def test_the_fast_frozen_part_gives_the_backbones_features(arch, monkeypatch):
     assert torch.equal(found[:2], frozen(pictures[:2]))  # whatever else is in the batch
 
 
-def test_bf16_is_taken_only_where_it_pays(monkeypatch):
+def test_bf16_is_used_only_where_it_is_faster(monkeypatch):
     from frozen import is_bf16_faster
 
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"amx_bf16": True, "avx512_bf16": True})

@@ -47,7 +47,7 @@ def uses(*statements, run=(), expected=(), boundary=None):
     return list(usage.compute_uses("r", ARN, Rights((doc(*statements),), boundary), run, expected))
 
 
-def told(*statements, **more):
+def describe_uses(*statements, **more):
     return [(use.action, use.why, use.requests, use.step) for use in uses(*statements, **more)]
 
 
@@ -88,16 +88,18 @@ def told(*statements, **more):
         ),
     ],
 )  # fmt: skip
-def test_what_needs_an_action(statements, run, expected):
-    assert told(*statements, run=run) == expected
+def test_need_of_an_action_comes_from_the_record(statements, run, expected):
+    assert describe_uses(*statements, run=run) == expected
 
 
-def test_a_boundary_takes_away_what_a_run_could_have_needed():
+def test_action_outside_the_boundary_is_not_needed():
     narrow = doc(statement("s3:PutObject"))
-    assert told(statement("s3:GetObject"), run=[asked()], boundary=narrow) == [("s3:GetObject", "nothing", 0, "")]
+    assert describe_uses(statement("s3:GetObject"), run=[asked()], boundary=narrow) == [
+        ("s3:GetObject", "nothing", 0, "")
+    ]
 
 
-def test_expectations_count_apart():
+def test_expectations_are_counted_apart():
     (use,) = uses(statement("s3:GetObject"), expected=[request(), request(resource=TWO), request("s3:PutObject")])
     assert (use.why, use.requests, use.expected) == ("expect.toml", 0, 2)
     (use,) = uses(statement("s3:GetObject"), run=[asked(line=7)], expected=[request()])
@@ -121,8 +123,8 @@ some_requests = st.lists(st.tuples(st.sampled_from(ACTIONS[:3]), st.sampled_from
 
 @given(some_statements, some_requests)
 @settings(max_examples=300, deadline=None)
-def test_what_is_called_needed_is_denied_without_it_and_nothing_else(raw, run):
-    """Against policies written anew without the action, and not against the module's own removal."""
+def test_needed_action_is_denied_once_removed(raw, run):
+    """Against policies written without the action, and not against the module's own removal."""
     raw = [one | {"Sid": f"S{number}"} for number, one in enumerate(raw)]
     before = Rights((doc(*raw),))
     recorded_ = [asked(action, resource, step=f"{action} {resource}") for action, resource in run]
@@ -150,7 +152,7 @@ def line(principal="role/kennel/x/kennel-x-r", action="s3:GetObject", effect="al
     )  # fmt: skip
 
 
-def test_a_record_is_read_once_each_in_order_and_roles_alone(tmp_path):
+def test_record_is_reduced_to_distinct_requests_of_roles(tmp_path):
     file = tmp_path / "requests.jsonl"
     file.write_text(
         "\n".join(
@@ -185,7 +187,7 @@ def test_a_record_is_read_once_each_in_order_and_roles_alone(tmp_path):
         ("\udcff", "is not a request record of the local AWS"),
     ],
 )
-def test_a_record_that_is_none_is_an_error_with_its_place(tmp_path, text, said):
+def test_invalid_record_is_reported_by_place(tmp_path, text, said):
     file = tmp_path / "requests.jsonl"
     file.write_bytes(text.encode(errors="surrogateescape"))
     with pytest.raises(OpsError, match=said):
@@ -194,7 +196,7 @@ def test_a_record_that_is_none_is_an_error_with_its_place(tmp_path, text, said):
         usage.read_request_record(tmp_path)
 
 
-def test_a_last_line_that_is_only_begun_is_left_out(tmp_path, capsys):
+def test_unfinished_last_line_is_skipped(tmp_path, capsys):
     """The local AWS may be writing it just now, or was killed."""
     file = tmp_path / "requests.jsonl"
     file.write_text(line() + "\n" + line(action="s3:PutObject")[:-20])
@@ -208,7 +210,7 @@ def cli(tmp_path):
     return Cli(write_settings(tmp_path / "x.yaml", tmp_path, "x"))
 
 
-def test_the_commands_read_a_record(cli, tmp_path):
+def test_usage_commands_read_a_record(cli, tmp_path):
     file = tmp_path / "requests.jsonl"
     auditor = "role/kennel/x/kennel-x-auditor"
     who = {"action": "iam:GetAccountSummary", "resource": "*", "step": "iam.audit"}
@@ -237,7 +239,7 @@ def test_the_commands_read_a_record(cli, tmp_path):
     assert "AWS allows 6,144. Split it" in cli("iam.suggest", "auditor").err
 
 
-def test_what_nothing_needs_exits_7(monkeypatch):
+def test_unneeded_action_exits_with_7(monkeypatch):
     idle = Use("kennel-x-r", "p", "A", "s3:GetObject")
     monkeypatch.setattr(
         usage, "list_uses", lambda *args: [idle, Use("kennel-x-r", "p", "A", "s3:PutObject", 2, "data.push", ONE)]
@@ -252,7 +254,8 @@ def test_what_nothing_needs_exits_7(monkeypatch):
 STEPS = list(whole_job.steps())
 
 
-def test_every_action_is_in_the_job_and_every_command_is_one_that_exists():
+def test_steps_use_every_action_and_existing_commands():
+    """Every fault action is used in the job, and every command of it exists."""
     assert sorted({one.does[1:] for one in STEPS if one.does.startswith("*")}) == sorted(fault_actions.FAULT_ACTIONS)
     for one in STEPS:
         if not one.does.startswith("*"):
@@ -260,7 +263,7 @@ def test_every_action_is_in_the_job_and_every_command_is_one_that_exists():
             assert Parser(contexts=tasks.ns.to_contexts()).parse_argv(words), one
 
 
-def test_what_differs_from_run_to_run_is_not_compared():
+def test_varying_ids_are_not_compared():
     subnet = "arn:aws:ec2:us-east-1:123456789012:subnet/subnet-0a1b2c3d4e5f60718"
     assert replays.alike(subnet) == "arn:aws:ec2:us-east-1:*:subnet/subnet-*"
     assert replays.alike(subnet) != replays.alike(subnet.replace("subnet-0", "vpc-0"))
@@ -280,12 +283,12 @@ def test_what_differs_from_run_to_run_is_not_compared():
         (None, None, "", "goes on", False),
     ],
 )
-def test_when_a_removal_went_as_predicted(broke, denied, resource, silent, right):
+def test_replay_matches_its_prediction(broke, denied, resource, silent, right):
     removal = replays.Removal("operator", "permissions.json", "A", "s3:GetObject", 3, ONE, silent)
     assert replays.Outcome(removal, broke, denied, resource).as_predicted is right
 
 
-def test_what_is_not_drawn_and_what_is_denied_in_silence_is_shipped():
+def test_excluded_removals_are_still_shipped():
     """A reason for what is gone would be believed for ever."""
     wanted = {want.role: want.permissions for want in roles.read_roles(settings_of())}
     given = [
@@ -303,7 +306,7 @@ def test_what_is_not_drawn_and_what_is_denied_in_silence_is_shipped():
     assert not replays.undrawn("ec2-box", Use("r", "p", "WriteJobs", "s3:PutObject", 1))
 
 
-def test_the_draw_is_the_seeds_and_in_order():
+def test_draw_depends_on_its_seed_and_is_in_order():
     possible = [replays.Removal("r", "f", "A", f"s3:{n}", 100 - n, ONE) for n in range(50)]
     chosen = replays.drawn(possible, 5, 1)
     assert chosen == replays.drawn(possible, 5, 1) != replays.drawn(possible, 5, 2)
@@ -311,7 +314,8 @@ def test_the_draw_is_the_seeds_and_in_order():
     assert len(replays.drawn(possible, 99, 0)) == 50
 
 
-def test_an_action_is_taken_out_of_a_copy_and_an_empty_statement_goes(tmp_path):
+def test_removed_action_leaves_no_empty_statement(tmp_path):
+    """An action is taken out of a copy, and a statement without actions goes with it."""
     (tmp_path / "r").mkdir()
     path = tmp_path / "r" / "permissions.json"
     path.write_text(
@@ -322,8 +326,8 @@ def test_an_action_is_taken_out_of_a_copy_and_an_empty_statement_goes(tmp_path):
     assert [one["Action"] for one in json.loads(path.read_text())["Statement"]] == [["s3:PutObject"]]
 
 
-def test_the_page_lists_what_is_shipped():
-    """It is made anew by invoke bench.rights; until then it may not speak of what is gone, or leave out what is new."""
+def test_page_lists_the_shipped_actions():
+    """invoke bench.rights writes it; until then it must not list what is gone, or leave out what is new."""
     page = (ROOT / "docs" / "needed-actions.md").read_text()
     rows = re.findall(r"^\| ([\w-]+) \| (\w+) \| `([\w:*-]+)` \|", page, re.M)
     shipped = [
@@ -338,7 +342,7 @@ def test_the_page_lists_what_is_shipped():
     assert "| nothing |" not in page.partition("| role | statement |")[2]
 
 
-def test_what_is_done_by_hand_belongs_to_no_command(tmp_path):
+def test_manual_calls_belong_to_no_command(tmp_path):
     """What roles do meanwhile, in jobs and functions, belongs to the command before; a person's own calls do not."""
     log = RequestLog(tmp_path / "requests.jsonl")
     for principal, agent in (

@@ -1,4 +1,4 @@
-"""The network's plan, by equality; a second run that changes nothing; drift that is mended."""
+"""The network's plan, by equality; a second run that changes nothing; drift that is repaired."""
 
 import pytest
 
@@ -39,11 +39,11 @@ def with_group(name, **parts):
     return Facts(**{**vars(COMPLETE), "groups": groups})
 
 
-def test_a_complete_network_is_left_alone():
+def test_complete_network_is_left_alone():
     assert planned(COMPLETE) == []
 
 
-def test_an_empty_account_gets_no_way_in_from_the_internet():
+def test_new_network_has_no_internet_access():
     calls = [step.call for step in planned(Facts("pl-1")) if isinstance(step, Change)]
     assert calls[0] == "create_vpc"
     assert len(calls) == 28
@@ -52,14 +52,15 @@ def test_an_empty_account_gets_no_way_in_from_the_internet():
     )
 
 
-def test_the_groups_let_ssh_in_from_the_door_and_s3_out_and_nothing_else():
+def test_groups_allow_ssh_from_the_endpoint_and_s3_only():
+    """The groups allow SSH from the Instance Connect Endpoint, HTTPS to S3, and nothing else."""
     groups = plan.define_security_groups(SETTINGS)
     assert groups["box"] == ({Rule("tcp", 22, 22, "@door")}, {Rule("tcp", 443, 443, "@s3")})
     assert groups["door"] == (set(), {Rule("tcp", 22, 22, "@box")})
     assert all(rule.peer != ANYWHERE for ways in groups.values() for rules in ways for rule in rules)
 
 
-def test_a_rule_that_somebody_took_away_comes_back():
+def test_removed_rule_is_restored():
     assert planned(with_group("box", ingress=frozenset())) == [
         Change(
             "ec2",
@@ -75,7 +76,7 @@ def test_a_rule_that_somebody_took_away_comes_back():
     ]
 
 
-def test_a_rule_that_opens_the_box_to_the_world_goes():
+def test_rule_open_to_the_world_is_revoked():
     world = Rule("tcp", 22, 22, "0.0.0.0/0")
     have = with_group("box", ingress=COMPLETE.groups["box"].ingress | {world})
     assert planned(have) == [
@@ -93,7 +94,7 @@ def test_a_rule_that_opens_the_box_to_the_world_goes():
     ]
 
 
-def test_a_new_group_loses_the_egress_that_ec2_gives_it():
+def test_new_group_loses_its_default_egress():
     groups = {name: group for name, group in COMPLETE.groups.items() if name != "box"}
     calls = [
         (s.call, s.args.get("GroupId"))
@@ -106,7 +107,7 @@ def test_a_new_group_loses_the_egress_that_ec2_gives_it():
     assert {str.__str__(group) for _, group in calls[1:]} == {"<GroupId>"}
 
 
-def test_a_subnet_on_another_acl_is_put_back():
+def test_subnet_on_another_acl_is_moved_back():
     have = Facts(**{**vars(COMPLETE), "associations": {**COMPLETE.associations, "subnet-b": ("acl-9", "aclassoc-9")}})
     (step,) = planned(have)
     assert (step.call, step.args) == (
@@ -115,7 +116,8 @@ def test_a_subnet_on_another_acl_is_put_back():
     )
 
 
-def test_an_acl_rule_turned_into_a_denial_is_made_to_allow_again():
+def test_denying_acl_rule_is_replaced():
+    """An ACL rule that was turned into a deny is made to allow again."""
     denied = frozenset(
         e._replace(action="deny") if (e.number, e.egress) == (100, False) else e for e in COMPLETE.entries
     )
@@ -123,20 +125,20 @@ def test_an_acl_rule_turned_into_a_denial_is_made_to_allow_again():
     assert calls == [("delete_network_acl_entry", 100), ("create_network_acl_entry", 100)]
 
 
-def test_a_door_that_aws_could_not_make_is_made_again():
+def test_failed_connect_endpoint_is_created_again():
     have = Facts(**{**vars(COMPLETE), "connect_endpoint": None, "failed_connect_endpoints": ("eice-9",)})
     calls = [s.call for s in planned(have) if isinstance(s, Change)]
     assert calls == ["delete_instance_connect_endpoint", "create_instance_connect_endpoint"]
 
 
-def test_interface_endpoints_come_with_their_price():
+def test_interface_endpoints_have_their_price():
     settings = SETTINGS.model_copy(update={"net": SETTINGS.net.model_copy(update={"interface_endpoints": ["logs"]})})
     steps = [s for s in change.preview(plan.steps(Facts("pl-1"), settings)) if isinstance(s, Change)]
     (endpoint,) = [s for s in steps if s.args.get("ServiceName", "").endswith(".logs")]
     assert endpoint.dollars_per_hour == pytest.approx(0.02)
 
 
-def test_the_way_back_takes_everything_in_an_order_that_works():
+def test_teardown_deletes_in_a_working_order():
     calls = [s.call for s in change.preview(teardown.steps(COMPLETE)) if isinstance(s, Change)]
     assert calls[:2] == ["delete_instance_connect_endpoint", "delete_vpc_endpoints"]
     assert calls[-1] == "delete_vpc"
@@ -146,7 +148,7 @@ def test_the_way_back_takes_everything_in_an_order_that_works():
 PUBLIC = settings_of(text="ec2: {way: public}\nnet: {own_address: 203.0.113.7}\n")
 
 
-def test_the_public_way_lets_one_address_in_and_no_other():
+def test_public_access_admits_one_address():
     rules = plan.define_security_groups(PUBLIC)["box"][0]
     assert rules == {Rule("tcp", 22, 22, "@door"), Rule("tcp", 2222, 2222, "203.0.113.7/32")}
     steps = change.preview(plan.steps(Facts("pl-1"), PUBLIC))
@@ -158,7 +160,8 @@ def test_the_public_way_lets_one_address_in_and_no_other():
     assert "203.0.113.7/32" in gateway.why
 
 
-def test_the_way_back_from_the_public_one_takes_gateway_route_and_rules():
+def test_leaving_public_access_removes_gateway_and_rules():
+    """The way back from public access removes the gateway, its route and the rules."""
     box = plan.define_security_groups(PUBLIC)["box"]
     have = Facts(
         **{
@@ -176,7 +179,7 @@ def test_the_way_back_from_the_public_one_takes_gateway_route_and_rules():
     assert change.preview(plan.steps(have, PUBLIC)) == []
 
 
-def test_a_route_that_somebody_added_goes():
+def test_additional_route_is_deleted():
     have = Facts(**{**vars(COMPLETE), "stray_routes": {"10.20.16.0/20": "eni-9"}})
     assert planned(have) == [
         Change(
@@ -189,12 +192,12 @@ def test_a_route_that_somebody_added_goes():
 
 
 @pytest.mark.parametrize("address", ["0.0.0.0", "203.0.113.0/24", "224.0.0.1", "::1", "me"])
-def test_an_own_address_is_one_address(address):
+def test_own_address_must_be_one_address(address):
     with pytest.raises(OpsError, match=r"net\.own_address"):
         settings_of(text=f'net: {{own_address: "{address}"}}')
 
 
-def test_the_public_way_wants_an_address():
+def test_public_access_needs_an_address():
     with pytest.raises(
         OpsError, match="set net.own_address, the one address that may connect; find yours: invoke net.my-address"
     ):

@@ -78,28 +78,29 @@ BAD = {
 
 
 @pytest.mark.parametrize("name", ODD)
-def test_what_can_be_read_is_the_same_in_training_and_in_the_server(name):
+def test_training_and_server_read_pictures_alike(name):
+    """What can be read is the same in training and in the server."""
     trained = Preprocess(16).normalise(Preprocess(16).decode(ODD[name])[None])
     served = serving.prepare_picture(ODD[name], CARD)
     assert trained.shape == (1, 3, 16, 16)
     assert np.abs(trained.numpy() - served).max() < 1e-5
 
 
-def test_sixteen_bits_are_scaled_and_not_cut_off():
+def test_16_bit_pictures_are_scaled_and_not_clipped():
     decoded = Preprocess(16).decode(ODD["16 bit"])
     grey = Preprocess(16).decode(ODD["grey"])
     assert (decoded.int() - grey.int()).abs().max() <= 1
     assert decoded.max() < 255
 
 
-def test_a_picture_lies_as_its_exif_says():
+def test_exif_orientation_is_applied():
     plain = Preprocess(16).decode(ODD["jpeg"]).float()
     rotated = Preprocess(16).decode(ODD["rotated by EXIF"]).float()
     assert (rotated - torch.rot90(plain, -1, (1, 2))).abs().mean() < 8
 
 
 @pytest.mark.parametrize("name", BAD)
-def test_what_cannot_be_read_is_refused_by_both(name):
+def test_unreadable_pictures_are_rejected_by_both(name):
     with pytest.raises(PictureError):
         Preprocess(16).decode(BAD[name])
     with pytest.raises(PictureError):
@@ -108,7 +109,7 @@ def test_what_cannot_be_read_is_refused_by_both(name):
         serving.prepare_picture(BAD[name], CARD)
 
 
-def test_the_picture_that_stops_a_training_is_named(tmp_path):
+def test_unreadable_training_picture_is_named(tmp_path):
     import dataset
     import loader
 
@@ -185,16 +186,16 @@ def encoded_pictures(draw):
 
 @st.composite
 def odd_files(draw):
-    """An encoder's file that is whole, cut, spoilt in places, followed by something, or with a piece said twice."""
+    """An encoder's file that is complete, cut, corrupt in places, followed by something, or with a part repeated."""
     data = draw(encoded_pictures())
-    match draw(st.sampled_from(["whole", "whole", "cut", "spoilt", "followed", "twice"])):
+    match draw(st.sampled_from(["whole", "whole", "cut", "corrupt", "followed", "twice"])):
         case "cut":
             return data[: draw(st.integers(0, len(data) - 1))]
-        case "spoilt":
-            spoilt = bytearray(data)
+        case "corrupt":
+            corrupt = bytearray(data)
             for _ in range(draw(st.integers(1, 4))):
-                spoilt[draw(st.integers(0, len(data) - 1))] = draw(st.integers(0, 255))
-            return bytes(spoilt)
+                corrupt[draw(st.integers(0, len(data) - 1))] = draw(st.integers(0, 255))
+            return bytes(corrupt)
         case "followed":
             return data + draw(st.binary(max_size=50))
         case "twice":
@@ -236,7 +237,7 @@ def test_push_training_and_server_accept_the_same(data, side):
 @pytest.mark.filterwarnings("ignore::UserWarning:PIL")
 @given(data=encoded_pictures(), side=st.sampled_from([8, 64]))
 @settings(max_examples=200, deadline=None)
-def test_what_encoders_write_is_accepted(data, side):
+def test_encoder_output_is_accepted(data, side):
     assert accepted_by_all(data, side) != getattr(Image.open(io.BytesIO(data)), "is_animated", False) or b"MPF" in data
 
 
@@ -289,7 +290,7 @@ LIMITS = {
 
 
 @pytest.mark.parametrize("name", LIMITS)
-def test_the_limits_are_the_same_for_all_and_named_by_push(name):
+def test_limits_are_equal_and_named_by_push(name):
     data, fault = LIMITS[name]
     assert inspect_bytes(data).fault.startswith(fault)
     assert accepted_by_all(data, 16) == (not fault)
@@ -300,7 +301,8 @@ def test_25_megapixels_are_within_the_limits():
     imaging.check_size(imaging.SIDE, imaging.PIXELS // imaging.SIDE)
 
 
-def test_scans_of_a_picture_are_counted_in_push_and_training_too():
+def test_jpeg_scans_are_limited_in_push_and_training_too():
+    """The scans of a JPEG are counted in push and training too."""
     progressive = saved(gradient((64, 64)), "JPEG", progressive=True)
     start = progressive.index(b"\xff\xda")
     bomb = progressive[:start] + progressive[start:-2] * 60 + progressive[-2:]
@@ -310,7 +312,7 @@ def test_scans_of_a_picture_are_counted_in_push_and_training_too():
         assert not accepted_by_all(data, 16)
 
 
-def test_scans_behind_the_only_one_of_a_jpeg_cost_nothing():
+def test_scans_after_the_only_one_cost_nothing():
     """libjpeg decodes no scan after one of all components, so they need not be counted."""
     whole = saved(gradient((2500, 2500)), "JPEG")
     start = whole.index(b"\xff\xda")
@@ -320,17 +322,18 @@ def test_scans_behind_the_only_one_of_a_jpeg_cost_nothing():
 
 
 @pytest.mark.parametrize("broken", ["cut", "text", "outside", "empty", "no tiff"])
-def test_broken_exif_leaves_a_picture_as_it_is_stored(broken):
+def test_broken_exif_keeps_the_stored_orientation(broken):
     """The pixels are whole, and every viewer shows them so."""
     data = ODD["jpeg"]
     block = exif(6, broken)
-    spoilt = data[:2] + b"\xff\xe1" + struct.pack(">H", len(block) + 2) + block + data[2:]
-    assert inspect_bytes(spoilt).pixels == inspect_bytes(data).pixels != ""
-    assert accepted_by_all(spoilt, 16)
-    assert not inspect_bytes(spoilt).turned
+    corrupt = data[:2] + b"\xff\xe1" + struct.pack(">H", len(block) + 2) + block + data[2:]
+    assert inspect_bytes(corrupt).pixels == inspect_bytes(data).pixels != ""
+    assert accepted_by_all(corrupt, 16)
+    assert not inspect_bytes(corrupt).turned
 
 
-def test_golden_pictures_are_chosen_among_those_that_a_request_can_hold():
+def test_golden_pictures_fit_into_a_request():
+    """Golden pictures are chosen among those that a request can hold."""
     assert card.choose_golden([9] * 15) == [0, 2, 4, 6, 8, 10, 12, 14]
     large = imaging.REQUEST_BYTES + 1
     assert set(card.choose_golden([large, 9, 9, large])) == {1, 2}
@@ -338,7 +341,7 @@ def test_golden_pictures_are_chosen_among_those_that_a_request_can_hold():
 
 
 @pytest.mark.parametrize("folder", ["training", "serving"])
-def test_the_decoder_is_one_file_that_both_payloads_carry(folder):
+def test_both_payloads_carry_the_same_decoder(folder):
     assert (ROOT / folder / "imaging.py").resolve() == ROOT / "imaging.py"
     assert ("imaging.py", ROOT / "training" / "imaging.py") in spec.list_code_files([])
     assert b"def decode_picture(" in zipfile.ZipFile(io.BytesIO(image_build.package_serving())).read("imaging.py")

@@ -6,7 +6,8 @@ import torch
 from torch import nn
 
 
-def test_within_it_weights_and_inputs_have_eight_bits_and_afterwards_all_is_as_before():
+def test_simulated_bf16_rounds_and_restores_the_weights():
+    """Within simulate_bf16 weights and inputs are rounded; afterwards all is as before."""
     torch.manual_seed(0)
     network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(), nn.Linear(4 * 36, 2)).eval()
     pictures, weight = torch.rand(5, 3, 8, 8), network[0].weight.clone()
@@ -25,7 +26,7 @@ def answers(*best):
     return [{"number": number, "top": [label]} for number, label in enumerate(best)]
 
 
-def test_evidence_counts_agreement_and_what_is_right():
+def test_agreement_and_correct_predictions_are_counted():
     found = precision.count_agreement(answers(0, 1, 1, 0), answers(0, 1, 0, 0), [0, 1, 0, 1])
     assert found == {"pictures": 4, "agree": 3, "right_fp32": 2, "right_bf16": 3}
 
@@ -41,11 +42,11 @@ def test_evidence_counts_agreement_and_what_is_right():
         (200, 199, 190, 191, True),
     ],
 )
-def test_what_proves_bf16(pictures, agree, fp32, bf16, proved):
+def test_agreement_decides_whether_bf16_is_allowed(pictures, agree, fp32, bf16, proved):
     counts = {"pictures": pictures, "agree": agree, "right_fp32": fp32, "right_bf16": bf16}
     wanted = ["fp32", "bf16"] if proved else ["fp32"]
     assert precision.decide_precisions({"metrics": {"test": {"precision": counts}}}) == wanted
 
 
-def test_a_card_without_evidence_proves_fp32_only():
+def test_card_without_evidence_allows_fp32_only():
     assert precision.decide_precisions({"metrics": {"test": {}}}) == ["fp32"]

@@ -141,7 +141,7 @@ def folder(tmp_path):
     return folder_of(tmp_path / "model", ["cat", "dog", "red fox"])
 
 
-def test_a_plot_of_each_kind_lies_beside_the_model(folder):
+def test_every_plot_is_written_beside_the_model(folder):
     found = results.read("kennel-job", folder)
     plots = drawing.draw_plots(found, {}, folder)
     assert {name: path.name for name, path in plots.items()} == {
@@ -154,7 +154,7 @@ def test_a_plot_of_each_kind_lies_beside_the_model(folder):
     assert not list(folder.glob("*.part"))
 
 
-def test_the_page_needs_nothing_from_elsewhere_and_runs_nothing(folder):
+def test_page_loads_nothing_and_runs_nothing(folder):
     _, source = drawn(folder)
     seen = Page(source)
     assert "://" not in re.sub(r'"data:image/png;base64,[^"]*"', "", source)
@@ -166,7 +166,7 @@ def test_the_page_needs_nothing_from_elsewhere_and_runs_nothing(folder):
     assert "url(" not in source
 
 
-def test_hostile_names_are_text(tmp_path):
+def test_hostile_names_are_shown_as_text(tmp_path):
     folder = folder_of(tmp_path / "model", HOSTILE, skill=0.3, arch=HOSTILE[0], versions={HOSTILE[2]: HOSTILE[3]})
     (folder / "model.json").write_text((folder / "model.json").read_text().replace("c6e572b", "<i>c6e"))
     _, source = drawn(folder)
@@ -198,7 +198,8 @@ def test_hostile_names_are_text(tmp_path):
     assert "\u202e" not in source
 
 
-def test_the_headline_comes_before_the_plots_and_says_where_the_model_is_from(folder):
+def test_headline_precedes_the_plots_and_names_the_origin(folder):
+    """The headline comes before the plots, and says where the model is from."""
     found, source = drawn(folder)
     head = " ".join(Page(source[: source.index("<img")]).texts)
     for part in (
@@ -222,13 +223,13 @@ def test_the_headline_comes_before_the_plots_and_says_where_the_model_is_from(fo
         ({}, "incomplete"),
     ],
 )
-def test_the_ledgers_verdict(folder, ledger, words):
+def test_ledger_verdict_is_described(folder, ledger, words):
     (folder / "ledger.json").write_text(json.dumps(ledger))
     verdict = html.describe_ledger(results.read("job", folder))
     assert (verdict.text or verdict.warning).startswith(words)
 
 
-def test_the_counts_are_those_of_the_predictions(folder):
+def test_counts_equal_those_of_the_predictions(folder):
     found = results.read("kennel-job", folder)
     counts = results.count_confusions(found)
     lines = [json.loads(line) for line in (folder / "predictions.jsonl").read_text().splitlines()]
@@ -241,7 +242,7 @@ def test_the_counts_are_those_of_the_predictions(folder):
     assert sum(one.pictures for one in results.group_by_confidence(found)) == len(lines)
 
 
-def test_the_most_confused_and_the_least_recalled_are_listed(tmp_path):
+def test_most_confused_and_least_recalled_are_listed(tmp_path):
     folder = folder_of(tmp_path / "model", ["cat", "dog", "fox"], skill=1)
     lines = [json.loads(line) for line in (folder / "predictions.jsonl").read_text().splitlines()]
     for line in lines[:3]:
@@ -254,7 +255,7 @@ def test_the_most_confused_and_the_least_recalled_are_listed(tmp_path):
     assert "<td>cat</td><td>fox</td><td class=n>3 of 12</td><td class=n>25.0 %</td>" in source
 
 
-def test_the_worst_mistakes_have_the_highest_loss(folder):
+def test_worst_mistakes_have_the_highest_loss(folder):
     found = results.read("kennel-job", folder)
     worst_ones = results.list_worst_mistakes(found, 5)
     assert all(one.label != one.predicted for one in worst_ones)
@@ -271,7 +272,7 @@ def test_equal_input_gives_equal_bytes(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["predictions.jsonl", "ledger.json", "metrics.jsonl"])
-def test_what_an_older_model_lacks_is_told(folder, name):
+def test_missing_files_of_an_older_model_are_reported(folder, name):
     (folder / name).unlink()
     found, source = drawn(folder)
     assert any(name in sentence and "--again" in sentence for sentence in found.missing)
@@ -279,12 +280,12 @@ def test_what_an_older_model_lacks_is_told(folder, name):
     assert (folder / "confusion.png").exists() == (name != "predictions.jsonl")
 
 
-def test_a_folder_that_is_no_model_is_refused(tmp_path):
+def test_folder_without_a_model_is_rejected(tmp_path):
     with pytest.raises(OpsError, match=r"no readable model\.json"):
         results.read("kennel-job", tmp_path)
 
 
-def test_spoilt_lines_are_left_out_and_told(folder):
+def test_corrupt_lines_are_skipped_and_reported(folder):
     with (folder / "predictions.jsonl").open("a") as file:
         file.write('{"name": "cut off\n[1]\n{"top": [], "label": "cat"}\n')
     assert any("3 lines of predictions.jsonl" in sentence for sentence in results.read("job", folder).missing)
@@ -326,7 +327,7 @@ def test_drawing_survives_odd_input(tmp_path, classes, epochs, skill, loss, chan
     "content",
     ["", "null", "[]", '{"classes": 3, "metrics": {"test": 5}, "settings": []}', '{"metrics": [], "classes": ["a"]}'],
 )
-def test_an_odd_card_is_refused_or_drawn(folder, content):
+def test_odd_model_card_is_rejected_or_drawn(folder, content):
     (folder / "model.json").write_text(content)
     if content.startswith("{"):
         assert "not recorded" in drawn(folder)[1]
@@ -335,7 +336,7 @@ def test_an_odd_card_is_refused_or_drawn(folder, content):
             results.read("kennel-job", folder)
 
 
-def test_a_hundred_and_thirty_three_classes_are_readable(tmp_path):
+def test_names_of_133_classes_are_readable(tmp_path):
     """Every class has its name: at least 6 points high, and a cell as large as its letters."""
     from matplotlib.figure import Figure
 
@@ -349,7 +350,7 @@ def test_a_hundred_and_thirty_three_classes_are_readable(tmp_path):
         assert image.width > 133 * 16
 
 
-def test_pictures_are_decoded_with_suspicion():
+def test_thumbnails_are_made_of_safe_pictures_only():
     sideways = io.BytesIO()
     image = Image.new("RGB", (40, 20))
     image.getexif()[0x0112] = 6  # to be turned by 90 degrees
@@ -362,7 +363,7 @@ def test_pictures_are_decoded_with_suspicion():
     assert misclassified.make_thumbnail(None) is None
 
 
-def test_trials_are_drawn_whatever_came_of_them(tmp_path):
+def test_trials_are_drawn_in_any_state(tmp_path):
     done = [Trial(f"t{n}", 10.0**-n, 32 * n, 0.3 * n, "Completed", 9, "") for n in (1, 2, 3)]
     failed = Trial("t4", 0.1, 64, None, "Failed", None, "")
     for number, trials in enumerate(
@@ -376,7 +377,7 @@ def test_trials_are_drawn_whatever_came_of_them(tmp_path):
     )
 
 
-def test_without_matplotlib_the_command_is_told(monkeypatch):
+def test_missing_matplotlib_names_the_command(monkeypatch):
     for name in [name for name in sys.modules if name.startswith("ops.reports")]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)

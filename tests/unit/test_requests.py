@@ -64,7 +64,7 @@ SCALED = scaling.Facts((1, 2), {"kennel-demo-concurrency": {}}, schedule={"kenne
 PLANS = {
     "bucket": bucket_setup.steps(bucket_setup.Facts(), SETTINGS),
     "network": net.steps(net_facts.Facts("pl-1"), BUSY),
-    "network, mended": net.steps(FULL, SETTINGS),
+    "network, repaired": net.steps(FULL, SETTINGS),
     "network, down": net_removal.steps(FULL),
     "network, public": net.steps(net_facts.Facts("pl-1"), PUBLIC),
     "box": ec2.steps(LAUNCH, LaunchOptions(KINDS), SETTINGS),
@@ -102,7 +102,7 @@ def plain(value):
 
 
 @pytest.mark.parametrize("name", PLANS)
-def test_every_change_is_a_request_of_awss_own_model(name):
+def test_every_change_fits_the_service_model(name):
     session = botocore.session.Session()
     steps = [step for step in preview(PLANS[name]) if isinstance(step, Change)]
     assert steps

@@ -40,7 +40,7 @@ def commands(text):
 
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda p: str(p.relative_to(ROOT)))
-def test_every_command_on_a_page_is_one_that_exists(path):
+def test_every_command_on_a_page_exists(path):
     from invoke.program import Program
 
     for command in commands(path.read_text()):
@@ -52,7 +52,7 @@ def test_every_command_on_a_page_is_one_that_exists(path):
 
 
 @pytest.mark.parametrize("path", [p for p in PAGES if p.stem not in INCIDENTS | {"README"}], ids=lambda p: p.stem)
-def test_a_job_page_has_its_parts_and_fits_a_screen(path):
+def test_job_page_has_its_parts_and_fits_a_screen(path):
     text = path.read_text()
     assert [part for part in PARTS if part not in text] == []
     assert text.startswith("# ")
@@ -61,7 +61,7 @@ def test_a_job_page_has_its_parts_and_fits_a_screen(path):
 
 
 @pytest.mark.parametrize("name", sorted(INCIDENTS))
-def test_an_incident_page_has_its_parts(name):
+def test_incident_page_has_its_parts(name):
     text = (ROOT / "runbooks" / f"{name}.md").read_text()
     assert re.findall(r"^## (\w+)", text, re.M) == ["Confirm", "Decide", "Mitigate", "Verify", "Afterwards"]
     assert f"id: {name}\n" in text
@@ -71,7 +71,7 @@ def test_an_incident_page_has_its_parts(name):
         assert "kind=read" in attributes or "undo=" in attributes or "irreversible=true" in attributes
 
 
-def test_every_task_is_written_about():
+def test_every_task_is_documented():
     rows = re.findall(r"^\| `([\w.-]+)` \|", (ROOT / "docs" / "commands.md").read_text(), re.M)
     assert sorted(rows) == sorted(tasks.ns.task_names)
 
@@ -85,7 +85,7 @@ def test_the_readme_stays_short_and_honest():
 
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda p: str(p.relative_to(ROOT)))
-def test_links_lead_somewhere(path):
+def test_links_have_targets(path):
     for target in re.findall(r"\]\(([^)]+)\)", path.read_text()):
         if target.startswith("http"):
             continue
@@ -100,6 +100,6 @@ def test_links_lead_somewhere(path):
             assert anchor in heads, target
 
 
-def test_the_index_names_every_page():
+def test_index_names_every_page():
     index = (ROOT / "runbooks" / "README.md").read_text()
     assert [p.name for p in PAGES if p.name != "README.md" and f"({p.name})" not in index] == []

@@ -26,12 +26,12 @@ from sandbox.http import routes
         ("PUT", "/b/two\nlines", "", "PutObject"),
     ],
 )
-def test_operations_of_s3_are_told_apart(method, path, query, operation):
+def test_s3_operations_are_distinguished(method, path, query, operation):
     found, labels = routes.match_operation("s3", method, path, parse_qs(query, keep_blank_values=True), ())
     assert (found, "/" + "/".join(labels.values())) == (operation, path)
 
 
-def test_reading_and_changing_are_told_apart():
+def test_mutating_operations_are_distinguished():
     assert [name for name in ("DescribeVpcs", "InvokeEndpoint", "CreateVpc", "PutObject", "UpdateAlias", "HeadObject") if request_log.is_mutating_operation(name)] == [
         "CreateVpc", "PutObject", "UpdateAlias",
     ]  # fmt: skip

@@ -22,7 +22,7 @@ from sandbox.autoscaling import schedules, tracking
         ("in", [5] * 7 + [None] + [5] * 7, "OK", "OK"),
     ],
 )
-def test_the_state_of_an_alarm_follows_from_its_points(way, points, before, expected):
+def test_alarm_state_follows_from_its_points(way, points, before, expected):
     assert tracking.derive_alarm_state(way, points, 20, before) == expected
 
 
@@ -40,11 +40,12 @@ def test_the_state_of_an_alarm_follows_from_its_points(way, points, before, expe
         ("in", 5, 1, (1, "AlreadyAtMinCapacity")),
     ],
 )
-def test_how_many_instances_an_alarm_asks_for(way, point, count, expected):
+def test_alarm_decides_the_instance_count(way, point, count, expected):
     assert tracking.decide_instance_count(way, point, count, (1, 4), 20) == expected
 
 
-def test_a_policy_has_two_alarms_and_one_where_nothing_is_to_be_taken_away():
+def test_policy_has_two_alarms_or_one_without_scale_in():
+    """A policy has two alarms, or one if scaling in is disabled."""
     policy = {"TargetValue": 20.0, "PredefinedMetricSpecification": {}}
     kind = policy["PredefinedMetricSpecification"]
     kind["PredefinedMetricType"] = "SageMakerVariantInvocationsPerInstance"
@@ -58,7 +59,7 @@ def test_a_policy_has_two_alarms_and_one_where_nothing_is_to_be_taken_away():
     assert len(tracking.build_alarm_parameters({**policy, "DisableScaleIn": True})) == 1
 
 
-def test_suspensions_stop_one_way_each():
+def test_suspensions_stop_one_direction_each():
     state = {"DynamicScalingOutSuspended": True, "DynamicScalingInSuspended": False}
     assert [tracking.is_scaling_suspended(state, way) for way in ("out", "in", "schedule")] == [True, False, False]
     assert not tracking.is_scaling_suspended(None, "out")
@@ -88,7 +89,7 @@ BEGUN = moment("2026-11-20T00:00:30")
         ("cron(0/15 8-10 ? NOV,DEC 1 2027)", None, "2026-11-22T09:45:02", False),
     ],
 )
-def test_when_a_scheduled_action_is_due(schedule, zone, until, expected):
+def test_scheduled_actions_are_due_on_time(schedule, zone, until, expected):
     until = moment(until)
     assert schedules.is_schedule_due(schedule, zone, BEGUN, until - timedelta(seconds=10), until) is expected
 
@@ -96,7 +97,7 @@ def test_when_a_scheduled_action_is_due(schedule, zone, until, expected):
 @pytest.mark.parametrize(
     "schedule", ["0 8 * * *", "cron(0 8 * * *)", "cron(0 8 * * * *)", "cron(0 8 L * ? *)", "cron(99 8 * * ? *)", "rate(0 days)", "at(noon)"]
 )  # fmt: skip
-def test_a_schedule_that_aws_would_not_take_is_refused(schedule):
+def test_invalid_schedule_is_rejected(schedule):
     with pytest.raises(ValueError, match="."):
         schedules.validate_schedule(schedule, "UTC")
     with pytest.raises(KeyError):

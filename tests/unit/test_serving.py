@@ -21,14 +21,14 @@ def picture(mode="RGB", form="PNG", size=(20, 10), **more):
     return packed.getvalue()
 
 
-def test_golden_answers_that_cannot_be_read_are_said_to_be(tmp_path):
+def test_unreadable_golden_answers_are_reported(tmp_path):
     for data in (b"", b"PK\x03\x04rubbish"):
         (tmp_path / "golden.npz").write_bytes(data)
         with pytest.raises(ValueError, match="golden.npz cannot be read"):
             golden_answers.read(tmp_path / "golden.npz")
 
 
-def test_what_is_wrong_with_answers_is_said_one_by_one():
+def test_wrong_golden_answers_are_listed():
     one = golden_answers.Golden(b"x", [1.0, 5.0, 2.0])
     good = {"release": "r" * 64, "scores": [1.0, 5.1, 2.0], "classes": ["a", "b", "c"], "best": "b"}
 
@@ -45,25 +45,25 @@ def test_what_is_wrong_with_answers_is_said_one_by_one():
     assert "best is a" in wrong(best="a")[0]
 
 
-def test_a_refusal_says_when_to_come_again():
+def test_busy_response_has_a_retry_after_header():
     response = server.build_error_response(503, "busy", {"Retry-After": server.RETRY_S})
     assert (response.status_code, response.headers["retry-after"]) == (503, "1")
 
 
-def test_bf16_is_taken_where_it_was_proved_and_the_cpu_has_it(monkeypatch, tmp_path):
+def test_bf16_needs_evidence_and_cpu_support(monkeypatch, tmp_path):
     monkeypatch.delenv("ONEDNN_MAX_CPU_ISA", raising=False)
-    told = tmp_path / "cpuinfo"
-    monkeypatch.setattr(engine, "CPU", told)
+    cpuinfo = tmp_path / "cpuinfo"
+    monkeypatch.setattr(engine, "CPU", cpuinfo)
     both = ["fp32", "bf16"]
     assert engine.order_precisions(both, 224) == ["fp32"]  # nothing is known of the CPU
-    told.write_text("flags : avx512f avx512_bf16\n")
+    cpuinfo.write_text("flags : avx512f avx512_bf16\n")
     assert engine.order_precisions(both, 224) == ["bf16", "fp32"]
     assert engine.order_precisions(["fp32"], 224) == ["fp32"]
     assert engine.order_precisions(both, 32) == ["fp32"]
     monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "AVX512_CORE")
     assert engine.order_precisions(both, 224) == ["fp32"]
     monkeypatch.delenv("ONEDNN_MAX_CPU_ISA")
-    told.write_text("flags : avx2\n")
+    cpuinfo.write_text("flags : avx2\n")
     assert engine.order_precisions(both, 224) == ["fp32"]
 
 
@@ -83,14 +83,14 @@ def jpeg_with(extra, size=(40, 30)):
     ],
     ids=["Exif", "much Exif", "segments", "chunks", "one column"],
 )
-def test_what_would_take_long_is_refused_at_once(body, words):
+def test_slow_pictures_are_rejected_at_once(body, words):
     began = time.process_time()
     with pytest.raises(PictureError, match=words):
         picture_bytes.prepare_picture(body, {"pixels": 8, "mean": [0.5] * 3, "std": [0.5] * 3})
     assert time.process_time() - began < 2
 
 
-def test_what_a_phone_puts_behind_a_picture_is_not_counted():
+def test_data_after_the_picture_is_not_counted():
     """A video behind the JPEG has the bytes of a start of scan once in 64 KiB, by chance."""
     whole = picture(form="JPEG", size=(40, 30)) + b"\xff\xda" * 1000 + os.urandom(100_000)
     assert picture_bytes.prepare_picture(whole, {"pixels": 8, "mean": [0.5] * 3, "std": [0.5] * 3}).shape == (
@@ -102,7 +102,7 @@ def test_what_a_phone_puts_behind_a_picture_is_not_counted():
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_a_picture_is_turned_as_its_exif_says(orientation):
+def test_exif_orientation_is_applied(orientation):
     upright = Image.new("RGB", (32, 32), "white")
     upright.paste((255, 0, 0), (0, 0, 16, 16))
     turned = {2: 0, 3: 3, 4: 1, 5: 5, 6: 2, 7: 6, 8: 4}  # what undoes each, of Pillow's own
@@ -114,5 +114,5 @@ def test_a_picture_is_turned_as_its_exif_says(orientation):
     assert np.array_equal(np.asarray(decode_square(packed.getvalue(), 32)), np.asarray(upright))
 
 
-def test_the_commands_allow_what_the_server_allows_itself():
+def test_commands_allow_the_tolerance_of_the_server():
     assert max(engine.TOLERANCE.values()) == golden_answers.TOLERANCE

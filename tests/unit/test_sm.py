@@ -48,11 +48,11 @@ def live(config, status="InService"):
     ],
     ids=["nothing", "live already", "another release", "failed"],
 )
-def test_what_a_deploy_does(facts, calls):
+def test_endpoint_deploy_plan_follows_the_facts(facts, calls):
     assert planned(**facts) == calls
 
 
-def test_alarms_and_logs_come_with_the_endpoint():
+def test_endpoint_gets_alarms_and_a_log_group():
     assert planned(alarms={}, log_group=False)[2:6] == [
         "put_metric_alarm",
         "put_metric_alarm",
@@ -78,14 +78,16 @@ def asked(steps, call):
     return next(step.args for step in steps if isinstance(step, Change) and step.call == call)
 
 
-def test_an_update_keeps_the_instances_that_scaling_chose_and_its_own_alarms_roll_it_back():
+def test_update_keeps_instances_and_rolls_back_on_alarms():
+    """An update keeps the instance count that scaling chose, and its own alarms roll it back."""
     found = asked(update(), "update_endpoint")
     assert found["RetainAllVariantProperties"] is True
     guards = [alarm["AlarmName"] for alarm in found["DeploymentConfig"]["AutoRollbackConfiguration"]["Alarms"]]
     assert guards == [f"{WANT.config}-5xx", f"{WANT.config}-p99"]
 
 
-def test_the_alarms_of_an_update_watch_the_new_fleet_only_and_go_when_it_is_settled():
+def test_update_alarms_watch_the_new_fleet_until_it_settles():
+    """The alarms of an update watch only the new fleet, and go when it has settled."""
     steps = update()
     calls = [step.call if isinstance(step, Change) else "wait" for step in steps]
     assert calls == ["put_metric_alarm", "put_metric_alarm", "update_endpoint", "wait", "delete_alarms"]
@@ -95,7 +97,9 @@ def test_the_alarms_of_an_update_watch_the_new_fleet_only_and_go_when_it_is_sett
     assert left[0].args == {"AlarmNames": ["kennel-demo-old-5xx"]}
 
 
-def test_a_canary_where_there_are_two_and_all_at_once_where_there_is_one():
+def test_canary_needs_two_instances():
+    """Two instances get a canary; a single one is replaced all at once."""
+
     def routing(count):
         policy = asked(update(count), "update_endpoint")["DeploymentConfig"]["BlueGreenUpdatePolicy"]
         return policy["TrafficRoutingConfiguration"]
@@ -108,7 +112,8 @@ def test_a_canary_where_there_are_two_and_all_at_once_where_there_is_one():
     }
 
 
-def test_another_instance_type_takes_scaling_away_before_and_brings_it_back_after():
+def test_new_instance_type_removes_and_restores_scaling():
+    """Another instance type removes scaling before, and restores it after."""
     calls = [s.call for s in update(instance_type="ml.c5.xlarge", has_scaling=True) if isinstance(s, Change)]
     assert calls[2:4] == ["deregister_scalable_target", "update_endpoint"]
     assert calls[-2:] == ["register_scalable_target", "put_scaling_policy"]
@@ -118,7 +123,7 @@ def test_another_instance_type_takes_scaling_away_before_and_brings_it_back_afte
     assert lost[-2:] == ["register_scalable_target", "put_scaling_policy"]
 
 
-def test_scaling_comes_back_when_aws_refuses_the_update():
+def test_rejected_update_restores_scaling():
     from ops.core.errors import AwsError
 
     steps = plan.update_steps(
@@ -137,7 +142,7 @@ def test_scaling_comes_back_when_aws_refuses_the_update():
     assert made[-3:] == ["update_endpoint", "register_scalable_target", "put_scaling_policy"]
 
 
-def test_a_roll_back_takes_the_config_as_it_was():
+def test_rollback_uses_the_earlier_config_unchanged():
     want = plan.EndpointSpec(
         WANT.release, SETTINGS, existing_config="kennel-demo-old", config_instance_type="ml.c5.xlarge"
     )
@@ -147,12 +152,12 @@ def test_a_roll_back_takes_the_config_as_it_was():
     assert not [s for s in steps if isinstance(s, Change) and s.call.startswith("create")]
 
 
-def test_names_carry_the_release():
+def test_names_contain_the_release():
     assert WANT.model == "kennel-demo-aaaaaaaaaaaa-bbbbbb"
     assert WANT.config.startswith("kennel-demo-aaaaaaaaaaaa-bbbbbb-")
 
 
-def test_the_endpoint_is_tagged_with_the_day_it_may_go():
+def test_endpoint_is_tagged_with_its_expiry():
     (creation,) = [
         s
         for s in preview(plan.steps(plan.Facts(**NETWORK, **WATCHED), WANT))
@@ -164,7 +169,7 @@ def test_the_endpoint_is_tagged_with_the_day_it_may_go():
     assert creation.dollars_per_hour == 0.115
 
 
-def test_the_originals_values_are_the_defaults():
+def test_defaults_equal_the_original_values():
     assert (SETTINGS.endpoint.instance_type, SETTINGS.endpoint.min_instances, SETTINGS.endpoint.max_instances) == (
         "ml.m5.large",
         1,
@@ -174,7 +179,7 @@ def test_the_originals_values_are_the_defaults():
     assert (SETTINGS.fn.reserved, SETTINGS.fn.provisioned) == (10, 1)
 
 
-def test_deleting_takes_scaling_first_and_alarms_last():
+def test_delete_removes_scaling_first_and_alarms_last():
     have = plan.Facts(live("c"), ("c",), ("m",), {"kennel-demo-5xx": 5.0})
     calls = [s.call for s in preview(teardown.steps((have, scaling.Facts((1, 2))), SETTINGS)) if isinstance(s, Change)]
     assert calls == [
@@ -186,7 +191,8 @@ def test_deleting_takes_scaling_first_and_alarms_last():
     ]
 
 
-def test_a_delete_that_was_interrupted_goes_on_with_what_is_left():
+def test_interrupted_delete_continues_with_the_rest():
+    """A delete that was interrupted goes on with what is left."""
     have = (plan.Facts(None, ("c",), ("m",), {"kennel-demo-5xx": 5.0}), scaling.Facts())
     assert teardown.has_resources(have)
     calls = [s.call for s in preview(teardown.steps(have, SETTINGS)) if isinstance(s, Change)]
@@ -194,7 +200,8 @@ def test_a_delete_that_was_interrupted_goes_on_with_what_is_left():
     assert not teardown.has_resources((plan.Facts(), scaling.Facts()))
 
 
-def test_a_training_request_runs_the_code_channel_on_the_manifests_objects():
+def test_training_request_has_code_and_manifest_channels():
+    """A training request runs the code channel on the manifest's objects."""
     job = spec.build_spec(SETTINGS, DATA, "sm", 2)
     have = training_jobs.Facts(job.name, None, ("s-a", "s-b"), "sg", True, root=job.name)
     request = training_jobs.build_training_request(
@@ -215,7 +222,7 @@ def test_a_training_request_runs_the_code_channel_on_the_manifests_objects():
     assert len(request["AlgorithmSpecification"]["ContainerEntrypoint"][2]) <= 256
 
 
-def test_a_jobs_name_follows_from_data_code_settings_and_hosts():
+def test_job_name_follows_from_data_code_settings_and_hosts():
     name = spec.build_spec(SETTINGS, DATA, "sm").name
     assert name == spec.build_spec(SETTINGS, DATA, "sm").name
     other = SETTINGS.model_copy(update={"train": SETTINGS.train.model_copy(update={"seed": 1})})
@@ -228,7 +235,7 @@ def test_a_jobs_name_follows_from_data_code_settings_and_hosts():
     assert len(names) == 4
 
 
-def test_a_batch_that_cannot_be_shared_is_refused():
+def test_indivisible_batch_is_rejected():
     with pytest.raises(OpsError, match="is not divisible by 3 hosts"):
         spec.build_spec(SETTINGS, DATA, "sm", 3)
 

@@ -71,7 +71,7 @@ def allowed(document, request):
         ("ec2:DescribeInstances", f"arn:aws:ec2:eu-west-1:{A}:instance/i", "*"),
     ],
 )
-def test_what_changes_from_run_to_run_becomes_a_wildcard(action, resource, pattern):
+def test_varying_part_becomes_a_wildcard(action, resource, pattern):
     assert statements(asked(action, resource))[0]["Resource"] == [pattern]
 
 
@@ -112,7 +112,7 @@ def test_actions_with_the_same_resources_share_a_statement():
     ]
 
 
-def test_a_role_is_passed_only_to_the_service_that_got_it():
+def test_role_is_passed_only_to_the_recorded_service():
     document = suggest.suggest_policy(
         [
             passing("box", "ec2.amazonaws.com"),
@@ -126,18 +126,19 @@ def test_a_role_is_passed_only_to_the_service_that_got_it():
     assert not allowed(document, passing("a", "ec2.amazonaws.com"))
 
 
-def test_a_scopable_action_that_was_asked_on_everything_is_told_apart():
+def test_scopable_action_on_all_resources_stands_apart():
+    """An action that could be scoped and was called on everything gets its own statement."""
     assert [s["Sid"] for s in statements(asked("s3:GetObject"), asked("s3:ListAllMyBuckets"))] == [
         "S3Everywhere",
         "TakeNoResource",
     ]
 
 
-def test_nothing_seen_gives_no_statement():
+def test_empty_record_gives_no_statement():
     assert suggest.suggest_policy([]) == {"Version": "2012-10-17", "Statement": []}
 
 
-def test_over_the_quota_a_services_actions_share_their_resources():
+def test_policy_over_the_quota_shares_resources_per_service():
     """Six actions, each on all models but one: the exact policy names each model five times."""
     verbs = ("Create", "Delete", "Describe")
     names = [f"sagemaker:{verb}{kind}" for verb in verbs for kind in ("Model", "EndpointConfig")]
@@ -213,7 +214,7 @@ REQUESTS = st.lists(
 
 @settings(max_examples=300, deadline=None)
 @given(REQUESTS, POOL, NAMES)
-def test_what_was_seen_is_allowed_and_no_other_action(requests, other, name):
+def test_recorded_requests_are_allowed_and_no_other_action(requests, other, name):
     document = suggest.suggest_policy(requests)
     assert all(allowed(document, request) for request in requests)
     if other not in {request["action"] for request in requests}:
@@ -226,13 +227,13 @@ def test_what_was_seen_is_allowed_and_no_other_action(requests, other, name):
 
 @settings(max_examples=100, deadline=None)
 @given(REQUESTS, st.randoms())
-def test_the_order_of_the_requests_does_not_matter(requests, random):
+def test_order_of_the_requests_does_not_matter(requests, random):
     mixed = requests + requests[:3]
     random.shuffle(mixed)
     assert json.dumps(suggest.suggest_policy(mixed)) == json.dumps(suggest.suggest_policy(requests))
 
 
-def test_the_lint_has_nothing_to_say_of_a_suggestion():
+def test_suggestion_has_no_lint_finding():
     document = suggest.suggest_policy(
         [
             asked("s3:GetObject", "arn:aws:s3:::b/jobs/1"),

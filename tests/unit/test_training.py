@@ -50,7 +50,7 @@ def packed(pictures: Path, folder: Path) -> Path:
     seed=st.integers(0, 3),
     epoch=st.integers(0, 3),
 )
-def test_every_process_gets_as_many_pictures_and_together_all(count, size, per, seed, epoch):
+def test_processes_get_equal_shares_that_cover_all(count, size, per, seed, epoch):
     parts = [sample_order.list_rank_batches(count, seed, epoch, per * size, rank, size) for rank in range(size)]
     seen = [number for part in parts for batch in part for number in batch]
     assert set(seen) == set(range(count))
@@ -59,7 +59,7 @@ def test_every_process_gets_as_many_pictures_and_together_all(count, size, per, 
     assert all(len(batch) > 1 or len(parts[0]) == 1 or per == 1 for batch in parts[0])
 
 
-def test_a_spoilt_shard_and_a_foreign_picture_are_refused(shards):
+def test_corrupt_or_missing_shard_is_rejected(shards):
     victim = next((shards / "shards").iterdir())
     kept = victim.read_bytes()
     victim.write_bytes(kept[:-1] + b"x")
@@ -70,7 +70,8 @@ def test_a_spoilt_shard_and_a_foreign_picture_are_refused(shards):
         dataset.load(shards)
 
 
-def test_labels_that_differ_between_splits_and_empty_splits_are_refused(pictures):
+def test_differing_or_empty_splits_are_rejected(pictures):
+    """Classes that differ between splits, and empty splits, are rejected."""
     shutil.rmtree(pictures / "valid" / "dog")
     with pytest.raises(dataset.DataError, match="valid and train do not have the same classes: dog"):
         dataset.load(pictures)
@@ -81,7 +82,7 @@ def test_labels_that_differ_between_splits_and_empty_splits_are_refused(pictures
         dataset.load(pictures)
 
 
-def test_augmentation_depends_on_seed_epoch_and_picture_alone(pictures):
+def test_augmentation_depends_on_seed_epoch_and_picture(pictures):
     entries = dataset.load(pictures).splits["train"]
 
     def seen(epoch, numbers, **augment):
@@ -94,7 +95,8 @@ def test_augmentation_depends_on_seed_epoch_and_picture_alone(pictures):
     assert torch.equal(seen(1, [0], shift=0.0), loader.Views(entries, Preprocess(16))[0, [0]][0])
 
 
-def test_augmentation_is_another_each_epoch_and_keeps_what_it_must():
+def test_augmentation_varies_by_epoch_and_keeps_the_pixels():
+    """Each epoch draws another augmentation; shifting and flipping keep every pixel."""
     noise = Image.effect_noise((40, 30), 80).convert("RGB")
     data = io.BytesIO()
     noise.save(data, "PNG")
@@ -105,7 +107,8 @@ def test_augmentation_is_another_each_epoch_and_keeps_what_it_must():
 
 
 @given(width=st.integers(1, 5000), height=st.integers(1, 5000), least=st.floats(0.01, 1), seed=st.integers(0, 99))
-def test_a_random_part_lies_within_the_picture_and_is_large_enough(width, height, least, seed):
+def test_random_crop_is_inside_the_picture_and_large_enough(width, height, least, seed):
+    """A random crop lies within the picture and is large enough."""
     left, top, right, bottom = preprocess.draw_crop_box(width, height, least, random.Random(seed))
     assert 0 <= left < right <= width
     assert 0 <= top < bottom <= height
@@ -123,7 +126,7 @@ def test_a_random_part_lies_within_the_picture_and_is_large_enough(width, height
         ({"hosts": ["algo-2", "algo-1"], "current_host": "algo-2"}, 2, [("2", "0", "4", "2"), ("3", "1", "4", "2")]),
     ],
 )
-def test_each_process_gets_torchruns_environment(resource, devices, ranks, monkeypatch):
+def test_processes_get_the_environment_of_torchrun(resource, devices, ranks, monkeypatch):
     monkeypatch.delenv("MASTER_ADDR", raising=False)
     found = launch.build_rank_environments(resource, devices)
     names = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE")
@@ -132,7 +135,7 @@ def test_each_process_gets_torchruns_environment(resource, devices, ranks, monke
     assert all(env.get("MASTER_ADDR", first) == first for env in found)
 
 
-def test_hyperparameters_are_flags_but_for_sagemakers_own():
+def test_hyperparameters_become_flags_except_sagemaker_ones():
     asked = {
         "lr": '"0.01"',
         "epochs": "2",
@@ -142,7 +145,7 @@ def test_hyperparameters_are_flags_but_for_sagemakers_own():
     assert launch.format_flags(asked) == ["--epochs", "2", "--lr", "0.01"]
 
 
-def test_train_takes_every_setting_that_is_sent_to_it():
+def test_train_accepts_every_setting_it_is_sent():
     import train as program
 
     sent = settings_of().train.hyperparameters()

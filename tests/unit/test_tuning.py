@@ -45,12 +45,12 @@ def made_by(settings, more=""):
     ],
     ids=["nothing", "no wait", "no log group", "under way", "under way, no wait", "failed before"],
 )  # fmt: skip
-def test_what_tuning_does(have, wait, wanted):
+def test_tuning_plan_follows_the_facts(have, wait, wanted):
     planned = plan.preview(tuning.steps(have, SEARCH, "code/c/", wait))
     assert [step.call if isinstance(step, Change) else "wait" for step in planned] == wanted
 
 
-def test_the_plan():
+def test_tuning_plan_has_its_price_and_deadline():
     asked = tuning.build_tuning_request(READY, SEARCH, "code/c/")
     assert plan.preview(tuning.steps(READY, SEARCH, "code/c/", True)) == [
         Change("sagemaker", "create_hyper_parameter_tuning_job", asked, WHY, RATE, dollars_at_most=MOST),
@@ -60,7 +60,7 @@ def test_the_plan():
     assert RATE == 0.23
 
 
-def test_the_originals_ranges_and_a_mean_objective():
+def test_request_has_the_original_ranges_and_objective():
     asked = tuning.build_tuning_request(READY, SEARCH, "code/c/")
     config, trial = asked["HyperParameterTuningJobConfig"], asked["TrainingJobDefinition"]
     assert config["ParameterRanges"] == {
@@ -74,7 +74,8 @@ def test_the_originals_ranges_and_a_mean_objective():
     assert not re.search(metric["Regex"], "epoch 1/4  train loss 0.6935  valid loss 0.6931  valid accuracy 0.5000")
 
 
-def test_what_is_tuned_is_not_static_and_the_toolkit_is_told_what_to_run():
+def test_tuned_parameters_are_not_static():
+    """What is tuned is not static, and the training toolkit is given the program to run."""
     asked = tuning.build_tuning_request(READY, SEARCH, "code/c/")["TrainingJobDefinition"]
     static = asked["StaticHyperParameters"]
     assert not {"lr", "batch"} & set(static)
@@ -86,7 +87,7 @@ def test_what_is_tuned_is_not_static_and_the_toolkit_is_told_what_to_run():
 
 
 @pytest.mark.parametrize("log_group", [True, False])
-def test_every_change_is_a_request_of_awss_own_model(log_group):
+def test_every_tuning_change_fits_the_service_model(log_group):
     session = botocore.session.Session()
     for step in plan.preview(tuning.steps(replace(READY, log_group=log_group), SEARCH, "code/c/", False)):
         client = session.create_client(step.service, "us-east-1", aws_access_key_id="x", aws_secret_access_key="y")
@@ -97,7 +98,7 @@ def test_every_change_is_a_request_of_awss_own_model(log_group):
         assert all(len(step.args["HyperParameterTuningJobName"]) <= limit for limit in longest)
 
 
-def test_names_follow_from_what_is_searched_and_fit():
+def test_names_follow_from_the_search_and_fit_aws():
     names = {
         SEARCH.name(1), SEARCH.name(2), replace(SEARCH, trials=3).name(1), made_by(other(lr_max=0.2)).name(1),
         made_by(SETTINGS.model_copy(update={"train": SETTINGS.train.model_copy(update={"epochs": 9})})).name(1),
@@ -114,7 +115,7 @@ def test_names_follow_from_what_is_searched_and_fit():
         assert name != made_by(renamed).name(2)
 
 
-def test_a_name_that_another_search_took_is_passed_over():
+def test_name_of_another_search_is_skipped():
     class Aws:
         """Two tuning jobs: the first has our first name and another search's digest, the second is ours."""
 
@@ -139,7 +140,7 @@ def test_a_name_that_another_search_took_is_passed_over():
     assert seed == SETTINGS.tune.seed + 2  # another attempt draws other trials
 
 
-def test_a_lost_answer_is_followed_to_the_job_that_was_made():
+def test_lost_response_is_followed_to_the_existing_job():
     steps = tuning.steps(READY, SEARCH, "code/c/", True)
     next(steps)
     step = steps.throw(AwsError("CreateHyperParameterTuningJob", "ResourceInUse", "already exists"))
@@ -159,7 +160,7 @@ def test_a_lost_answer_is_followed_to_the_job_that_was_made():
         ({}, (2, -1), "1 to 10 at a time"),
     ],
 )
-def test_what_cannot_be_searched_is_said_before_anything_starts(tune, count, words):
+def test_invalid_search_is_rejected_before_it_starts(tune, count, words):
     with pytest.raises(OpsError, match=words):
         tuning.check_search(other(**tune), *count)
 
@@ -168,7 +169,7 @@ def config(strategy="Random", seed=1, **ranges):
     return {"Strategy": strategy, "RandomSeed": seed, "ParameterRanges": ranges}
 
 
-def test_draws_follow_from_the_seed_and_stay_in_their_ranges():
+def test_draws_follow_from_the_seed_within_their_ranges():
     ranges = {
         "ContinuousParameterRanges": [{"Name": "lr", "MinValue": "0.001", "MaxValue": "0.1", "ScalingType": "Logarithmic"},
                                       {"Name": "m", "MinValue": "0.5", "MaxValue": "0.99", "ScalingType": "ReverseLogarithmic"}],
@@ -186,7 +187,7 @@ def test_draws_follow_from_the_seed_and_stay_in_their_ranges():
     assert all(0.5 <= float(point["m"]) <= 0.99 for point in points)
 
 
-def test_a_grid_is_every_combination_once():
+def test_grid_is_every_combination_once():
     ranges = [{"Name": "a", "Values": ["1", "2"]}, {"Name": "b", "Values": ["x", "y", "z"]}]
     points = list(sandbox_tuning.iterate_hyperparameters(config("Grid", CategoricalParameterRanges=ranges), "x"))
     assert [(point["a"], point["b"]) for point in points] == [(a, b) for a in "12" for b in "xyz"]

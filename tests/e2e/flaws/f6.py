@@ -1,4 +1,4 @@
-"""F6: what the last layer gives is called "log likelihood"; nobody ever took a softmax of it."""
+"""F6: the last layer's output is called "log likelihood", although no softmax was taken of it."""
 
 
 def answer(scores):

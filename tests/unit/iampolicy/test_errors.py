@@ -5,7 +5,7 @@ from ops.core.errors import FAILED, OpsError
 from ops.core.task import explain_error
 
 
-def test_a_command_ends_with_the_sentence_of_an_input_error():
+def test_input_error_becomes_an_ops_error():
     explained = explain_error(InputError("f.json:1:2: a key\x1b[31m"))
     assert isinstance(explained, OpsError)
     assert explained.code == FAILED
@@ -13,6 +13,6 @@ def test_a_command_ends_with_the_sentence_of_an_input_error():
     assert "\x1b" not in str(explained)
 
 
-def test_other_errors_of_values_keep_their_traceback():
+def test_other_value_errors_keep_their_traceback():
     error = ValueError("a fault of the program")
     assert explain_error(error) is error

@@ -54,7 +54,7 @@ class World:
         entry = {
             "RoleName": name,
             "Arn": arn("role", name),
-            "AssumeRolePolicyDocument": trust or taken_by("nobody.amazonaws.com"),
+            "AssumeRolePolicyDocument": trust or taken_by("absent.amazonaws.com"),
             "RolePolicyList": [{"PolicyName": "own", "PolicyDocument": doc(*statements)}] if statements else [],
         }
         self.page["RoleDetailList"].append(entry | self.held(attached, boundary))
@@ -144,7 +144,7 @@ by_id = pytest.mark.parametrize("path", PATHS, ids=lambda path: path.id)
 
 
 @by_id
-def test_exactly_what_the_path_needs_is_found(path):
+def test_path_is_found_with_exactly_its_actions(path):
     (found,) = world(path, allow(*path.actions)).found(rule=path.rule)
     assert found.severity == ("high" if path.how == "outside" else "critical")
     assert found.fix.endswith(path.fix)
@@ -159,13 +159,14 @@ def test_exactly_what_the_path_needs_is_found(path):
     [(path, one) for path in PATHS for one in path.actions],
     ids=lambda value: getattr(value, "id", value),
 )
-def test_without_one_of_its_actions_it_is_not(path, missing):
+def test_path_is_not_found_without_one_of_its_actions(path, missing):
     rest = [action for action in path.actions if action != missing]
     assert world(path, allow("s3:ListAllMyBuckets", *rest)).found(rule=path.rule) == []
 
 
 @by_id
-def test_what_takes_the_actions_away_takes_the_path_away(path):
+def test_deny_boundary_or_expiry_closes_the_path(path):
+    """What takes the actions away (deny, boundary, expired condition) closes the path."""
     past = {"DateLessThan": {"aws:CurrentTime": "2026-01-01T00:00:00Z"}}
     for last in path.actions:
         assert world(path, allow(*path.actions), deny(last)).found(rule=path.rule) == []
@@ -177,7 +178,7 @@ def test_what_takes_the_actions_away_takes_the_path_away(path):
 
 
 @by_id
-def test_an_administrator_has_nothing_to_gain(path):
+def test_administrator_has_no_paths(path):
     w = world(path, EVERYTHING)
     if path.how != "boundary":
         assert w.found() == []
@@ -187,7 +188,7 @@ def test_an_administrator_has_nothing_to_gain(path):
 @pytest.mark.parametrize(
     "action", sorted({action for path in PATHS for action in path.actions} | {a for a, _ in paths.load_powers()})
 )
-def test_every_action_is_one_of_aws_spelled_as_aws_does(action):
+def test_actions_of_paths_are_spelled_as_aws_does(action):
     found = actions.find_details(action)
     if found is None:
         assert all(path.retired for path in PATHS if action in path.actions)
@@ -196,7 +197,7 @@ def test_every_action_is_one_of_aws_spelled_as_aws_does(action):
         assert found["name"] == action.partition(":")[2]
 
 
-def test_ids_are_of_one_path_each_and_the_catalog_is_whole():
+def test_path_ids_are_unique_and_the_catalog_is_complete():
     ids = [path.id for path in PATHS]
     assert len(set(ids)) == len(ids)
     catalog = {i for i in ids if not int(i.rpartition("-")[2]) > 100}
@@ -235,14 +236,15 @@ def passing(resource="*", condition=None, **strong):
         (passing(arn("role", "s*"), trust=taken_by("lambda.amazonaws.com", Condition={"StringEquals": {"aws:SourceAccount": "2"}})), ""),
         (passing(trust=taken_by("lambda.amazonaws.com", Condition={"StringEquals": {"aws:SourceAccount": ACCOUNT}})), "critical"),
         (passing(boundary="gone"), "info"),
-        (passing(arn("role", "nobody-*")), ""),
+        (passing(arn("role", "absent-*")), ""),
     ],
 )  # fmt: skip
-def test_a_role_counts_that_may_be_passed_to_a_service_that_may_take_it(world, severity):
+def test_passable_role_sets_the_severity(world, severity):
+    """A role counts that may be passed to a service that its trust admits."""
     assert world.severity("lambda-001") == severity
 
 
-def test_a_bounded_path_says_so_and_names_the_role():
+def test_bounded_path_names_the_role():
     (found,) = passing(arn("role", "harmless")).found(rule="IAM-PRIVESC-lambda-001")
     assert "bounded" in found.message
     assert found.path == ("iam:PassRole role/harmless", *LAMBDA, "role/harmless")
@@ -263,12 +265,14 @@ def test_a_bounded_path_says_so_and_names_the_role():
         (allow(*LAMBDA), "info"),  # the holder has these too
     ],
 )
-def test_gained_is_what_the_holder_has_not_got_and_makes_somebody_strong(held, severity):
+def test_severity_depends_on_the_gained_permissions(held, severity):
+    """Only permissions count that the principal lacks and that give power."""
     w = World().role("holder", allow("iam:PassRole", *LAMBDA))
     assert w.role("passed", held, trust=taken_by("lambda.amazonaws.com")).severity("lambda-001") == severity
 
 
-def test_without_a_role_to_pass_an_open_pattern_counts_and_a_closed_one_does_not():
+def test_unresolved_role_pattern_counts_if_it_is_open():
+    """Without a role to pass, an open pattern counts and a closed one does not."""
     assert World().role("holder", allow("iam:PassRole", *LAMBDA)).severity("lambda-001") == "high"
     closed = allow("iam:PassRole", resource=arn("role", "app-*"))
     assert World().role("holder", closed, allow(*LAMBDA)).severity("lambda-001") == ""
@@ -277,7 +281,8 @@ def test_without_a_role_to_pass_an_open_pattern_counts_and_a_closed_one_does_not
 FUNCTION = f"arn:aws:lambda:us-east-1:{ACCOUNT}:function"
 
 
-def test_an_existing_function_may_run_with_any_role_that_lambda_may_take_unless_it_is_known():
+def test_unknown_function_may_run_with_any_lambda_role():
+    """An existing function may have any role that trusts Lambda, unless its role is known."""
     w = World().role("strong", EVERYTHING, trust=taken_by("lambda.amazonaws.com"))
     w.role("weak", allow("logs:PutLogEvents"), trust=taken_by("lambda.amazonaws.com"))
     w.role("holder", allow("lambda:UpdateFunctionCode", resource=f"{FUNCTION}:mine"))
@@ -305,20 +310,20 @@ def test_functions_are_known_by_region(resources, severity):
     assert w.severity("lambda-003", carriers=known) == severity
 
 
-def test_what_a_resource_type_cannot_be_gives_nothing():
+def test_resource_of_another_type_gives_no_path():
     w = World().role("strong", EVERYTHING, trust=taken_by("lambda.amazonaws.com"))
     assert (
         w.role("holder", allow("lambda:UpdateFunctionCode", resource="arn:aws:s3:::b/*")).severity("lambda-003") == ""
     )
 
 
-def test_a_deny_on_some_resources_leaves_the_others():
+def test_deny_on_some_resources_leaves_the_others():
     w = World().role("strong", EVERYTHING, trust=taken_by("lambda.amazonaws.com"))
     w.role("holder", allow("lambda:UpdateFunctionCode"), deny("lambda:*", resource=f"{FUNCTION}:prod-*"))
     assert w.severity("lambda-003") == "critical"
 
 
-def test_one_self_is_no_other_user():
+def test_user_is_not_another_user_to_itself():
     mine = allow("iam:CreateAccessKey", resource=arn("user", "${aws:username}"))
     assert World().user("holder", mine).user("strong", EVERYTHING).severity("iam-002") == ""
     assert World().user("holder", allow("iam:CreateAccessKey", resource=arn("user", "s*"))).user("strong", EVERYTHING).severity(
@@ -349,7 +354,8 @@ WRITING = allow("iam:PutRolePolicy", "iam:AttachRolePolicy", resource=arn("role"
         ([WRITING, allow("iam:DeleteRolePermissionsBoundary")], "high"),
     ],
 )
-def test_who_writes_its_own_policies_has_what_its_boundary_leaves(bound, severity):
+def test_role_writing_its_policies_is_held_by_its_boundary(bound, severity):
+    """A principal that writes its own policies has what its boundary leaves."""
     w = World().role("holder", WRITING, boundary="bound").managed("bound", *bound)
     assert w.severity("iam-005") == severity
 
@@ -362,12 +368,12 @@ def test_who_writes_its_own_policies_has_what_its_boundary_leaves(bound, severit
         allow("iam:CreatePolicyVersion", resource=arn("policy", "bound")),
     ],
 )
-def test_a_boundary_that_its_holder_may_lift_is_none(lifting):
+def test_boundary_removable_by_its_principal_does_not_count(lifting):
     w = World().role("holder", WRITING, lifting, boundary="bound").managed("bound", WRITING, lifting)
     assert w.severity("iam-005") == "critical"
 
 
-def test_a_condition_on_the_boundary_holds_the_writer():
+def test_boundary_condition_restricts_the_writer():
     bounded = {"ArnLike": {"iam:PermissionsBoundary": arn("policy", "bound")}}
     writing = allow("iam:PutRolePolicy", "iam:UpdateAssumeRolePolicy", Condition=bounded)
     w = World().managed("bound", allow("s3:GetObject", resource="arn:aws:s3:::b/*"), writing)
@@ -399,14 +405,15 @@ def test_a_condition_on_the_boundary_holds_the_writer():
         ({"ArnLike": {"iam:PolicyARN": "arn:aws:iam::aws:policy/*"}}, "critical"),
     ],
 )
-def test_which_policies_may_be_attached_decides(condition, severity):
+def test_attachable_policies_set_the_severity(condition, severity):
     w = World().managed("weak", allow("logs:PutLogEvents")).managed("strong", allow("s3:*")).managed("all", EVERYTHING)
     w.managed("self", allow("iam:PutRolePolicy", resource=arn("role", "holder")))
     holder = allow("iam:AttachRolePolicy", resource=arn("role", "holder"), Condition=condition)
     assert w.role("holder", holder).severity("iam-009") == severity
 
 
-def test_a_policy_of_aws_is_judged_by_its_text_where_that_is_at_hand_and_within_the_boundary():
+def test_aws_managed_policy_is_judged_by_its_text():
+    """A policy of AWS is judged by its text, where that is known, and within the boundary."""
     only = {"ArnEquals": {"iam:PolicyARN": "arn:aws:iam::aws:policy/AWSSupportAccess"}}
     attach = allow("iam:AttachRolePolicy", resource=arn("role", "holder"), Condition=only)
     assert World().role("holder", attach).severity("iam-009") == "high"
@@ -417,7 +424,7 @@ def test_a_policy_of_aws_is_judged_by_its_text_where_that_is_at_hand_and_within_
     assert bound.role("holder", attach, boundary="bound").severity("iam-009") == "info"
 
 
-def test_what_may_be_attached_and_written_is_anything():
+def test_attaching_a_writable_policy_gives_everything():
     only_ours = {"ArnLike": {"iam:PolicyARN": arn("policy", "ours/*")}}
     attach = allow("iam:AttachRolePolicy", resource=arn("role", "holder"), Condition=only_ours)
     assert (
@@ -432,7 +439,7 @@ def test_what_may_be_attached_and_written_is_anything():
     )
 
 
-def test_writing_others_policies_alone_is_bounded():
+def test_writing_policies_of_other_principals_is_bounded():
     w = World().role("other").role("holder", allow("iam:PutRolePolicy", resource=arn("role", "other")))
     (found,) = w.found(rule="IAM-PRIVESC-iam-005")
     assert found.severity == "info"
@@ -442,12 +449,12 @@ def test_writing_others_policies_alone_is_bounded():
 @pytest.mark.parametrize(
     ("older", "severity"), [(EVERYTHING, "critical"), (allow("s3:*"), "high"), (allow("logs:PutLogEvents"), "info")]
 )
-def test_an_older_version_is_read(older, severity):
+def test_older_policy_version_is_read(older, severity):
     w = World().managed("own", allow("iam:SetDefaultPolicyVersion", resource=arn("policy", "*")), older=doc(older))
     assert w.role("holder", attached=["own"]).severity("iam-101") == severity
 
 
-# Who takes whom.
+# Which role assumes which.
 
 
 @pytest.mark.parametrize(
@@ -468,11 +475,11 @@ def test_an_older_version_is_read(older, severity):
         ([allow("sts:AssumeRole")], doc({"Effect": "Allow", "Principal": {"AWS": ROOT}, "Action": "sts:AssumeRole"}, {"Effect": "Deny", "Principal": {"AWS": arn("role", "holder")}, "Action": "sts:AssumeRole"}), ""),
     ],
 )  # fmt: skip
-def test_taking_a_role_needs_both_sides(held, trust, severity):
+def test_assuming_a_role_needs_policy_and_trust(held, trust, severity):
     assert World().role("holder", *held).role("strong", EVERYTHING, trust=trust).severity("sts-001") == severity
 
 
-def test_a_rewritten_trust_does_not_lift_a_deny():
+def test_rewritten_trust_does_not_lift_a_deny():
     w = World().role("strong", EVERYTHING).role("holder", allow("iam:UpdateAssumeRolePolicy"), deny("sts:AssumeRole"))
     assert w.severity("iam-012") == ""
 
@@ -481,7 +488,7 @@ def hop(name, *names, trust=ROOT, may=()):
     """A role that may take others, and how it may be taken."""
     return (
         name,
-        [allow("sts:AssumeRole", resource=[arn("role", other) for other in names] or arn("role", "nobody")), *may],
+        [allow("sts:AssumeRole", resource=[arn("role", other) for other in names] or arn("role", "absent")), *may],
         trust,
     )
 
@@ -496,7 +503,7 @@ def chained(*hops):
 CHAIN = "IAM-PRIVESC-CHAIN"
 
 
-def test_a_chain_of_roles_is_followed_to_the_administrator():
+def test_chain_of_roles_leads_to_the_administrator():
     w = chained(hop("start", "middle"), hop("middle", "admin"))
     (found,) = w.found("start", CHAIN)
     assert found.severity == "critical"
@@ -515,18 +522,18 @@ def test_a_chain_of_roles_is_followed_to_the_administrator():
         [hop("start", "middle"), hop("middle", "start")],
     ],
 )
-def test_a_broken_chain_is_none(hops):
+def test_broken_chain_is_not_reported(hops):
     assert chained(*hops).found("start", CHAIN) == []
 
 
-def test_a_cycle_ends_and_each_of_it_reaches_the_administrator():
+def test_cycle_ends_and_each_role_reaches_the_administrator():
     w = chained(hop("a", "b"), hop("b", "c"), hop("c", "a", "d"), hop("d", "admin"))
     assert [len(w.found(name, CHAIN)) for name in "abcd"] == [1, 1, 1, 0]
     (found,) = w.found("a", CHAIN)
     assert [step for step in found.path if " " not in step] == ["role/b", "role/c", "role/d", "role/admin"]
 
 
-def test_a_chain_goes_by_a_trust_that_names_the_holder():
+def test_chain_follows_a_trust_that_names_the_principal():
     w = chained(hop("middle", "admin", trust=arn("role", "start")), hop("start"))
     assert len(w.found("start", CHAIN)) == 1
 
@@ -540,7 +547,8 @@ def test_a_chain_goes_by_a_trust_that_names_the_holder():
         ([allow("sts:AssumeRole")], taken_by(aws=ROOT)),
     ],
 )
-def test_a_chain_goes_over_any_hop_to_one_that_writes_its_own_policies(start, middle):
+def test_chain_ends_at_a_role_that_writes_its_own_policies(start, middle):
+    """A chain goes over any hop to a role that writes its own policies."""
     w = (
         World()
         .role("start", *start)
@@ -550,13 +558,13 @@ def test_a_chain_goes_over_any_hop_to_one_that_writes_its_own_policies(start, mi
     assert found.path[-3:] == ("role/middle", "iam:PutRolePolicy role/middle", "administrator")
 
 
-def test_a_chain_goes_over_a_users_keys():
+def test_chain_follows_the_keys_of_a_user():
     w = chained().user("middle", allow("sts:AssumeRole")).user("start", allow("iam:CreateAccessKey"))
     (found,) = w.found("start", CHAIN)
     assert found.path == ("iam:CreateAccessKey user/middle", "user/middle", "sts:AssumeRole role/admin", "role/admin")
 
 
-def test_three_thousand_roles_in_a_circle_are_walked_once():
+def test_circle_of_3000_roles_is_walked_once():
     count = 3000
     w = chained(*(hop(f"r{n}", f"r{(n + 1) % count}") for n in range(1, count)), hop("r0", "r1", "admin"))
     found = [f for f in detect.findings(AccountModel(w.snapshot, NOW)) if f.rule == CHAIN]
@@ -564,14 +572,14 @@ def test_three_thousand_roles_in_a_circle_are_walked_once():
     assert {f.principal for f in found} == {f"r{n}" for n in range(1, count)}
 
 
-def test_service_linked_roles_are_awss_own():
+def test_service_linked_roles_are_ignored():
     w = World()
     w.role("holder", allow("iam:PassRole", *LAMBDA)).role("strong", EVERYTHING, trust=taken_by("lambda.amazonaws.com"))
     w.page["RoleDetailList"][0]["Arn"] = arn("role", "aws-service-role/x.amazonaws.com/holder")
     assert w.found() == []
 
 
-def test_a_finding_names_the_policy_as_its_own_holder_calls_it():
+def test_finding_names_the_policy_of_its_own_principal():
     trust = taken_by("lambda.amazonaws.com")
     w = World().role("strong", EVERYTHING, trust=trust)
     for name in ("one", "two"):
@@ -605,13 +613,14 @@ def ours(settings):
         ("operator-infra", "ec2instanceconnect-003"),
     ],
 )
-def test_the_operators_paths_are_bounded(ours, role, path):
+def test_paths_of_the_operator_are_bounded(ours, role, path):
     settings, every = ours
     (found,) = [f for f in every if (f.principal, f.rule) == (settings.build_role_name(role), f"IAM-PRIVESC-{path}")]
     assert found.severity == "info", found.message
 
 
-def test_no_shipped_role_but_those_that_keep_roles_gains_anything(ours):
+def test_shipped_roles_gain_nothing_but_role_managers(ours):
+    """No shipped role gains anything, but for those that manage roles."""
     settings, every = ours
     keepers = {settings.build_role_name(role) for role in ("bootstrap", "ci-apply")}
     assert {f.principal for f in every if f.severity != "info"} <= keepers
@@ -625,7 +634,7 @@ SIGNS = st.text(st.sampled_from("ab*?:"), max_size=7)
 
 @examples(max_examples=500)
 @given(SIGNS, SIGNS, st.text(st.sampled_from("ab:"), max_size=7))
-def test_what_two_patterns_both_cover(one, other, text):
+def test_common_text_matches_both_patterns(one, other, text):
     found = permission_set.find_common_text(one, other)
     if found is not None:
         assert compile_glob(one).fullmatch(found)
@@ -665,7 +674,7 @@ POLICIES = st.lists(STATEMENTS, min_size=1, max_size=4)
     st.sampled_from(ROLES),
     st.sampled_from([{}, {"iam:passedtoservice": "ec2.amazonaws.com"}]),
 )
-def test_a_holding_may_what_the_evaluator_allows(first, second, bound, resource, context):
+def test_permission_set_agrees_with_the_evaluator(first, second, bound, resource, context):
     w = World().managed("one", *first).managed("bound", *(bound or [EVERYTHING]))
     w.user("holder", *second, attached=["one"], boundary="bound" if bound else "")
     snapshot = w.snapshot
@@ -694,7 +703,7 @@ JSONS = st.recursive(
 
 
 @given(JSONS, JSONS, JSONS)
-def test_any_json_at_all_is_walked(action, principal, resource):
+def test_any_json_is_accepted(action, principal, resource):
     statement = {
         "Effect": "Allow",
         "Action": action,
@@ -713,7 +722,7 @@ def test_any_json_at_all_is_walked(action, principal, resource):
     detect.findings(AccountModel(w.snapshot, NOW))
 
 
-def test_an_empty_account_has_no_paths():
+def test_empty_account_has_no_paths():
     assert detect.findings(AccountModel(World().snapshot, NOW)) == []
 
 
@@ -736,7 +745,7 @@ ELSEWHERE = "arn:aws:iam::999999999999:role/OrganizationAccountAccessRole"
         ("iam:CreateAccessKey", [arn("user", "*")], [arn("user", "u"), arn("user", "boss")], "info"),
     ],
 )  # fmt: skip
-def test_a_power_counts_wherever_it_reaches(action, held, passed, severity):
+def test_power_counts_wherever_it_reaches(action, held, passed, severity):
     w = World().role("holder", allow(action, resource=held), allow("iam:PassRole", *LAMBDA))
     w.role("passed", allow(action, resource=passed), trust=taken_by("lambda.amazonaws.com"))
     assert w.severity("lambda-001") == severity
@@ -746,7 +755,8 @@ def test_a_power_counts_wherever_it_reaches(action, held, passed, severity):
     ("service", "severity"),
     [("states.us-east-1.amazonaws.com", "critical"), ("states.amazonaws.com", "critical"), ("logs.us-east-1.amazonaws.com", "")],
 )  # fmt: skip
-def test_a_service_may_be_trusted_by_the_name_that_it_has_in_a_region(service, severity):
+def test_regional_service_names_are_trusted(service, severity):
+    """A service may be trusted by the name that it has in a region."""
     w = World().role("strong", EVERYTHING, trust=taken_by(service))
     w.role(
         "holder",
@@ -786,7 +796,8 @@ NOT_PROD = by_tag("StringEquals", "aws:ResourceTag/Team", "prod")
         ([allow("sts:AssumeRole", **by_tag("StringEqualsIfExists", "iam:ResourceTag/team"))], {}, "critical"),
     ],
 )  # fmt: skip
-def test_a_role_is_taken_by_its_own_tags_unless_the_holder_may_change_them(statements, tags, severity):
+def test_role_tags_decide_unless_the_principal_can_change_them(statements, tags, severity):
+    """A condition on a role's tags holds, unless the principal may change the tags."""
     w = World().user("holder", *statements).role("strong", EVERYTHING, trust=taken_by())
     assert tagged(w, "strong", **tags).severity("sts-001") == severity
 
@@ -800,7 +811,7 @@ def test_a_role_is_taken_by_its_own_tags_unless_the_holder_may_change_them(state
         ([allow("iam:PassRole", *LAMBDA), deny("iam:PassRole", **NOT_PROD)], "critical"),
     ],
 )
-def test_a_tag_of_a_role_that_is_passed_may_count_and_may_not(statements, severity):
+def test_tags_of_a_passed_role_may_restrict(statements, severity):
     w = World().user("holder", *statements).role("strong", EVERYTHING, trust=taken_by("lambda.amazonaws.com"))
     assert tagged(w, "strong", team="prod").severity("lambda-001") == severity
 
@@ -823,7 +834,7 @@ def taggable(action=("sts:AssumeRole", "sts:TagSession"), who=None, **more):
         (taggable(**by_tag("ForAllValues:StringEquals", "aws:TagKeys", ["Team"])), "dev", "critical"),
     ],
 )
-def test_a_session_brings_the_tags_that_the_trust_lets_it_bring(trust, own, severity):
+def test_session_has_the_tags_that_the_trust_admits(trust, own, severity):
     only_admins = by_tag("StringEquals", "aws:PrincipalTag/team", "admin")
     w = (
         World()
@@ -833,7 +844,7 @@ def test_a_session_brings_the_tags_that_the_trust_lets_it_bring(trust, own, seve
     assert tagged(w, "r", **({"team": own} if own else {})).severity("sts-001") == severity
 
 
-def test_what_a_service_tags_its_sessions_with_nobody_chooses():
+def test_session_tags_of_a_service_cannot_be_chosen():
     only_admins = by_tag("StringEquals", "aws:PrincipalTag/team", "admin")
     pods = taggable(who={"Service": "pods.eks.amazonaws.com"})["Statement"]
     w = World().user("holder", allow("sts:AssumeRole"))
@@ -842,7 +853,7 @@ def test_what_a_service_tags_its_sessions_with_nobody_chooses():
 
 
 @pytest.mark.parametrize(("more", "severity"), [([], ""), ([allow("iam:TagUser", resource=arn("user", "holder"))], "critical")])  # fmt: skip
-def test_who_may_tag_itself_has_any_tag(more, severity):
+def test_principal_that_tags_itself_has_any_tag(more, severity):
     only_admins = by_tag("StringEquals", "aws:PrincipalTag/team", "admin")
     w = World().user("holder", allow("iam:PutUserPolicy", resource=arn("user", "holder"), **only_admins), *more)
     assert tagged(w, "holder", team="dev").severity("iam-007") == severity
@@ -859,7 +870,7 @@ def test_who_may_tag_itself_has_any_tag(more, severity):
         (by_tag("StringEqualsIfExists", "aws:username", "bob"), "critical"),
     ],
 )
-def test_a_role_is_no_user(condition, severity):
+def test_conditions_on_users_do_not_match_roles(condition, severity):
     own = allow("iam:PutRolePolicy", resource=arn("role", "holder"), **condition)
     assert World().role("holder", own).severity("iam-005") == severity
 
@@ -872,7 +883,8 @@ def test_a_role_is_no_user(condition, severity):
         (["*"], "info"),
     ],
 )
-def test_a_list_of_what_may_not_be_attached_leaves_the_rest_of_awss_policies(denied, severity):
+def test_deny_list_of_policies_leaves_the_rest_of_aws(denied, severity):
+    """A list of policies that may not be attached leaves AWS's other policies."""
     those = {"ArnLike": {"iam:PolicyARN": [f"arn:aws:iam::aws:policy/{name}" for name in denied]}}
     attach, own = "iam:AttachUserPolicy", arn("user", "holder")
     w = World().user("holder", allow(attach, resource=own), deny(attach, Condition=those))
@@ -880,20 +892,21 @@ def test_a_list_of_what_may_not_be_attached_leaves_the_rest_of_awss_policies(den
 
 
 @pytest.mark.parametrize(("theirs", "severity"), [("a", "critical"), ("b", "")])
-def test_tags_of_holder_and_role_are_compared(theirs, severity):
+def test_tags_of_principal_and_role_are_compared(theirs, severity):
     same = by_tag("StringEquals", "aws:ResourceTag/team", "${aws:PrincipalTag/team}")
     w = World().user("holder", allow("sts:AssumeRole", **same)).role("strong", EVERYTHING, trust=taken_by())
     assert tagged(tagged(w, "holder", team="a"), "strong", team=theirs).severity("sts-001") == severity
 
 
 @pytest.mark.parametrize(("tags", "severity"), [({"team": "admin"}, "critical"), ({"team": "dev"}, ""), ({}, "")])
-def test_a_trust_that_asks_for_a_tag_lets_in_who_has_it(tags, severity):
+def test_trust_on_a_tag_admits_principals_with_it(tags, severity):
     trust = taken_by(**by_tag("StringEquals", "aws:PrincipalTag/team", "admin"))
     w = World().user("holder", allow("sts:AssumeRole")).role("strong", EVERYTHING, trust=trust)
     assert tagged(w, "holder", **tags).severity("sts-001") == severity
 
 
-def test_a_role_with_a_well_known_policy_of_aws_is_strong_without_its_text():
+def test_known_aws_policy_counts_without_its_text():
+    """A role with a well-known policy of AWS is strong, although its text is missing."""
     w = World().user("holder", allow("iam:PassRole", *LAMBDA)).role("strong", trust=taken_by("lambda.amazonaws.com"))
     w.page["RoleDetailList"][0]["AttachedManagedPolicies"] = [
         {"PolicyArn": "arn:aws:iam::aws:policy/AdministratorAccess"}

@@ -63,7 +63,7 @@ def effect(*statements, **more):
         ),  # IAM stores no such thing; it gives nothing
     ],
 )
-def test_actions_and_resources(statements, expected):
+def test_actions_and_resources_decide(statements, expected):
     assert effect(*statements) == expected
 
 
@@ -78,7 +78,7 @@ def test_actions_and_resources(statements, expected):
         ("arn:aws:ec2:*:instance/*", "arn:aws:ec2:us-east-1:1:instance/i", True),
     ],
 )
-def test_wildcards_of_an_arn(pattern, arn, fits):
+def test_arn_wildcards_match_within_their_parts(pattern, arn, fits):
     assert (effect(allow("x:y", pattern), action="x:y", resource=arn) == "allowed") is fits
 
 
@@ -98,18 +98,18 @@ def test_wildcards_of_an_arn(pattern, arn, fits):
         (allow(Condition={"ForAllValues:StringEquals": {"a:b": ["${aws:username}"]}}), {"a:b": ["x"]}, "implicitDeny"),
     ],
 )  # fmt: skip
-def test_what_hangs_on_a_variable_without_a_value_lets_nothing_through(statement, context, expected):
+def test_unset_variable_never_matches_an_allow(statement, context, expected):
     """Nor does one before the fifth colon of an ARN, where AWS fills in none."""
     assert effect(statement, context=context) == expected
 
 
-def test_a_deny_by_not_with_a_variable_without_a_value_denies():
+def test_negated_deny_with_an_unset_variable_denies():
     held = deny(Condition={"StringNotEquals": {"a:b": "${aws:username}"}})
     assert effect(allow(), held, context={"a:b": "x"}) == "explicitDeny"
 
 
 @pytest.mark.parametrize("operator", ["StringEquals", "StringNotEquals"])
-def test_what_hangs_on_an_unknown_variable_is_possible(operator):
+def test_unknown_variable_is_possible(operator):
     one = allow(Condition={operator: {"a:b": "${aws:username}"}})
     assert effect(one, context={"a:b": "x"}, possible=True) == "allowed"
 
@@ -183,16 +183,17 @@ def condition(operator, key, value, context):
         ("ForSome:StringEquals", "a", "a", False),
     ],
 )
-def test_condition_operators(operator, value, given, expected):
+def test_condition_operators_compare(operator, value, given, expected):
     context = {} if given is None else {"aws:k": given}
     assert condition(operator, "AWS:K", value, context) is expected
 
 
-def test_an_operator_that_nobody_knows_does_not_lift_a_deny():
+def test_unknown_operator_does_not_lift_a_deny():
     assert effect(allow(), deny(Condition={"StringSortOfEquals": {"aws:k": "a"}})) == "explicitDeny"
 
 
-def test_variables_are_literal_have_defaults_and_need_the_version():
+def test_variables_are_literal_with_defaults_by_version():
+    """Variables are literal, have defaults, and need the policy version 2012-10-17."""
     mine = allow(resource="arn:aws:s3:::b/${aws:username}/*")
     other = {"context": {"aws:username": "*"}, "resource": "arn:aws:s3:::b/me/x"}
     assert effect(mine, context={"aws:username": "me"}, resource="arn:aws:s3:::b/me/x") == "allowed"
@@ -210,7 +211,7 @@ def test_variables_are_literal_have_defaults_and_need_the_version():
     )
 
 
-def test_a_boundary_and_a_session_policy_take_away_and_give_nothing():
+def test_boundary_and_session_policy_only_restrict():
     assert effect(allow("s3:*", "*"), boundary=doc(allow("ec2:*", "*"))) == "implicitDeny"
     assert asked(allow("s3:*", "*"), boundary=doc(allow("ec2:*", "*"))).layer == "boundary"
     assert effect(boundary=doc(allow("*", "*"))) == "implicitDeny"
@@ -239,7 +240,7 @@ def by_resource(principal, **more):
         ({"Federated": "cognito"}, Caller(federated="cognito"), "allowed"),
     ],
 )
-def test_the_resources_own_policy_names_the_caller(principal, caller, expected):
+def test_resource_policy_admits_the_named_caller(principal, caller, expected):
     assert effect(caller=caller) == "implicitDeny"
     request, rights = Request(caller, "s3:GetObject", BUCKET), Rights()
     assert decide_request(request, rights, by_resource(principal)).effect == expected
@@ -266,7 +267,7 @@ ROOT = "arn:aws:iam::111111111111:root"
         ("*", USER, False),
     ],
 )
-def test_a_deny_with_not_principal_spares_only_whom_it_names_in_full(spared, caller, denied):
+def test_deny_with_not_principal_needs_all_full_arns(spared, caller, denied):
     """As docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_elements_notprincipal.html has it."""
     request = Request(caller, "s3:GetObject", BUCKET)
     all_but = doc(
@@ -277,21 +278,21 @@ def test_a_deny_with_not_principal_spares_only_whom_it_names_in_full(spared, cal
     assert (decide_request(request, Rights((doc(allow()),)), all_but).effect == "explicitDeny") is denied
 
 
-def test_a_deny_with_not_principal_denies_whoever_has_a_boundary():
+def test_deny_with_not_principal_denies_bounded_callers():
     all_but = doc({"Effect": "Deny", "NotPrincipal": {"AWS": [USER.arn, ROOT]}, "Action": "*", "Resource": "*"})
     request, may = Request(USER, "s3:GetObject", BUCKET), (doc(allow()),)
     assert decide_request(request, Rights(may), all_but).allowed
     assert decide_request(request, Rights(may, doc(allow("*", "*"))), all_but).effect == "explicitDeny"
 
 
-def test_who_is_named_decides_whether_the_boundary_counts():
+def test_named_principal_decides_whether_the_boundary_counts():
     request, bound = Request(ROLE, "s3:GetObject", BUCKET), Rights((), doc(allow("ec2:*", "*")))
     assert not decide_request(request, bound, by_resource({"AWS": ROLE.arn})).allowed
     assert decide_request(request, bound, by_resource({"AWS": ROLE.session})).allowed
     assert decide_request(Request(USER, "s3:GetObject", BUCKET), bound, by_resource({"AWS": USER.arn})).allowed
 
 
-def test_another_account_needs_both():
+def test_cross_account_needs_both_policies():
     request, mine = Request(ROLE, "s3:GetObject", BUCKET), Rights((doc(allow()),))
     theirs = by_resource({"AWS": "arn:aws:iam::111111111111:root"})
     assert decide_request(request, mine, theirs, owner="222222222222").allowed
@@ -299,7 +300,7 @@ def test_another_account_needs_both():
     assert decide_request(request, Rights(), by_resource({"AWS": ROLE.arn}), owner="222222222222").layer == "identity"
 
 
-def test_another_accounts_leave_lifts_no_boundary():
+def test_cross_account_allow_does_not_lift_the_boundary():
     mine = Rights((doc(allow()),), doc(allow("ec2:*", "*")))
     theirs = by_resource({"AWS": USER.arn})
     request = Request(USER, "s3:GetObject", BUCKET)
@@ -307,7 +308,7 @@ def test_another_accounts_leave_lifts_no_boundary():
     assert decide_request(request, mine, theirs, owner="222222222222").layer == "boundary"
 
 
-def test_a_role_is_taken_only_with_its_trust():
+def test_assuming_a_role_needs_its_trust():
     trust = doc({"Effect": "Allow", "Principal": {"AWS": "arn:aws:iam::111111111111:root"}, "Action": "sts:AssumeRole"})
     request = Request(USER, "sts:AssumeRole", "arn:aws:iam::111111111111:role/t")
     may = Rights((doc(allow("sts:AssumeRole", "*")),))
@@ -318,14 +319,14 @@ def test_a_role_is_taken_only_with_its_trust():
     assert decide_request(request, Rights(), direct, required=True).allowed
 
 
-def test_a_decision_names_its_statement_and_the_keys_it_lacked():
+def test_decision_names_its_statement_and_missing_keys():
     decision = asked(allow(Sid="Tls", Condition={"Bool": {"aws:SecureTransport": "true"}}))
     assert (decision.effect, decision.missing) == ("implicitDeny", {"aws:securetransport"})
     (found,) = asked(allow("s3:*", Sid="All")).deciding
     assert (found.layer, found.policy, found.statement.name) == ("identity", "p", "All")
 
 
-def test_what_could_be_is_asked_with_possible():
+def test_possible_mode_assumes_unknown_keys():
     guarded = allow(Condition={"StringEquals": {"aws:PrincipalOrgID": "o-1"}})
     assert not asked(guarded).allowed
     assert asked(guarded, possible=True).allowed
@@ -359,19 +360,19 @@ CONTEXTS = st.dictionaries(
 
 @settings(max_examples=400)
 @given(POLICIES, STATEMENTS, CONTEXTS, st.sampled_from(["s3:GetObject", "ec2:RunInstances"]), st.booleans())
-def test_an_allow_never_narrows_and_a_deny_never_widens(held, more, context, action, possible):
+def test_allow_never_narrows_and_deny_never_widens(held, more, context, action, possible):
     before = asked(*held, action=action, context=context, possible=possible).allowed
     after = asked(*held, more, action=action, context=context, possible=possible).allowed
     assert (after >= before) if more["Effect"] == "Allow" else (after <= before)
 
 
 @given(POLICIES, POLICIES, CONTEXTS)
-def test_a_boundary_never_widens(held, boundary, context):
+def test_boundary_never_widens(held, boundary, context):
     assert asked(*held, context=context, boundary=doc(*boundary)).allowed <= asked(*held, context=context).allowed
 
 
 @given(POLICIES, CONTEXTS)
-def test_what_is_allowed_is_possible(held, context):
+def test_allowed_requests_are_possible(held, context):
     assert asked(*held, context=context).allowed <= asked(*held, context=context, possible=True).allowed
 
 
@@ -380,7 +381,7 @@ def test_what_is_allowed_is_possible(held, context):
         st.none() | st.booleans() | st.integers() | st.text(), lambda t: st.lists(t) | st.dictionaries(st.text(), t)
     )
 )
-def test_any_json_at_all_is_a_policy_that_can_be_asked(document):
+def test_any_json_is_evaluated(document):
     request = Request(ROLE, "s3:GetObject", BUCKET)
     for body in (
         document,
@@ -391,7 +392,7 @@ def test_any_json_at_all_is_a_policy_that_can_be_asked(document):
 
 
 @given(st.text("ab:*?", max_size=12), st.text("ab:", max_size=14), st.booleans())
-def test_the_two_ways_of_matching_an_arn_agree(pattern, text, crossing):
+def test_both_arn_matchers_agree(pattern, text, crossing):
     slow, fast = ArnGlob(pattern, crossing), compile_arn_glob(pattern, crossing)
     if pattern != "*":  # which is any ARN, however it is asked
         assert bool(slow.fullmatch(text)) == bool(fast.fullmatch(text))
@@ -401,7 +402,7 @@ def test_the_two_ways_of_matching_an_arn_agree(pattern, text, crossing):
         )
 
 
-def test_a_pattern_of_many_stars_is_matched_at_once():
+def test_pattern_with_many_stars_is_matched_at_once():
     """It took seconds, and more with every star."""
     assert effect(allow("*a" * 30 + "*b", "*"), action="a" * 500) == "implicitDeny"
     assert effect(allow("x:y", "arn:" + "*a" * 30 + "*b"), action="x:y", resource="arn:" + "a" * 500) == "implicitDeny"

@@ -207,7 +207,7 @@ UNKNOWN, MISFIT, CONDITION, FORM, QUOTA = (
         (when("StringEquals", "aws:usern\u0430me", "a"), FORM, "high", "\\u0430 CYRILLIC SMALL LETTER A"),
     ],
 )
-def test_a_bad_statement_is_a_finding(statement, rule, severity, words):
+def test_bad_statement_is_a_finding(statement, rule, severity, words):
     assert any((r, s) == (rule, severity) and words in m for r, s, m in said(doc(statement))), said(doc(statement))
     assert all(m.isascii() and m.isprintable() for _, _, m in said(doc(statement)))
 
@@ -235,7 +235,7 @@ def test_a_bad_statement_is_a_finding(statement, rule, severity, words):
         (allow(Effekt="Allow"), "write Effect"),
     ],
 )
-def test_a_finding_says_what_to_write_instead(statement, fix):
+def test_finding_says_what_to_write_instead(statement, fix):
     assert fix in [f.fix for f in found(doc(statement))]
 
 
@@ -258,7 +258,7 @@ def test_a_finding_says_what_to_write_instead(statement, fix):
         (doc(allow(Sid="A"), allow("s3:PutObject", Sid="A")), "high", "statement 1 has the same Sid"),
     ],
 )
-def test_a_bad_document_is_a_finding(document, severity, words):
+def test_bad_document_is_a_finding(document, severity, words):
     assert any(s == severity and words in m for _, s, m in said(document)), said(document)
 
 
@@ -285,26 +285,27 @@ def test_deep_nesting_is_one_finding(levels):
         ("resource", 21_000, ["high"]),
     ],
 )
-def test_a_policy_over_its_quota_is_a_finding_before_aws_refuses_it(kind, characters, severities):
+def test_policy_over_its_quota_is_a_finding(kind, characters, severities):
     statement = allow(resource=[f"{BUCKET}/{'k' * characters}"])
     if kind == "resource":
         statement["Principal"] = "*"
     assert [f.severity for f in found(doc(statement), kind) if f.rule == QUOTA] == severities
 
 
-def test_a_policy_of_a_megabyte_is_one_finding_and_a_thousand_faults_are_cut():
+def test_findings_of_a_huge_policy_are_limited():
+    """A policy of a megabyte is one finding; of two thousand errors, the first are listed."""
     huge = doc(allow(["s3:GetObjcet"] * 80_000))
     assert [(f.rule, f.severity) for f in found(huge)] == [(QUOTA, "high")]
     assert len(found(doc(allow([f"s3:Nothing{number}" for number in range(2000)])))) == linter.MOST
 
 
 @pytest.mark.parametrize(("effect", "severity"), [("Allow", "high"), ("Deny", "low")])
-def test_not_principal_is_a_finding_in_a_resources_policy(effect, severity):
+def test_not_principal_in_a_resource_policy_is_a_finding(effect, severity):
     one = {"Effect": effect, "NotPrincipal": {"AWS": "123456789012"}, "Action": "s3:GetObject", "Resource": OBJECT}
     assert [(s, "NotPrincipal" in m) for _, s, m in said(doc(one), "resource")] == [(severity, True)]
 
 
-def test_white_space_does_not_count_for_the_quota():
+def test_white_space_does_not_count_towards_the_quota():
     assert found(doc(allow(resource=f"{BUCKET}/{'k ' * 2900}k"))) == []
 
 
@@ -340,7 +341,7 @@ def test_white_space_does_not_count_for_the_quota():
         ),
     ],
 )
-def test_a_bad_trust_is_a_finding(statement, words):
+def test_bad_trust_is_a_finding(statement, words):
     assert any(words in m and s == "high" for _, s, m in said(doc(statement), "trust")), said(doc(statement), "trust")
 
 
@@ -467,17 +468,18 @@ GOOD = [
 
 
 @pytest.mark.parametrize(("kind", "statement"), GOOD, ids=lambda value: json.dumps(value)[:60])
-def test_a_good_statement_has_no_finding(kind, statement):
+def test_good_statement_has_no_finding(kind, statement):
     assert said(doc(statement), kind) == []
     assert said({"Version": "2012-10-17", "Statement": statement}, kind) == []
 
 
-def test_a_guard_by_another_tag_condition_is_one_too():
+def test_other_tag_conditions_are_guards_too():
     tagged = {"ForAllValues:StringEquals": {"aws:TagKeys": "a"}, "StringEquals": {"aws:RequestTag/a": "x"}}
     assert said(doc(allow(Condition=tagged))) == []
 
 
-def test_a_key_of_only_some_actions_is_a_finding_where_the_others_then_never_apply():
+def test_key_that_some_actions_never_carry_is_a_finding():
+    """A key of only some of a statement's actions is a finding where the others then never apply."""
     both = ["s3:ListBucket", "s3:GetBucketPolicy"]
     assert [m for _, _, m in said(doc(when("StringLike", "s3:prefix", "a/*", both, BUCKET)))] == [
         "s3:GetBucketPolicy never has the condition key s3:prefix: so it never applies"
@@ -486,13 +488,13 @@ def test_a_key_of_only_some_actions_is_a_finding_where_the_others_then_never_app
     assert said(doc(when("StringNotLike", "s3:prefix", "a/*", both, BUCKET))) == []
 
 
-def test_aws_own_policies_are_let_be():
+def test_policies_of_aws_are_ignored():
     bad = doc(allow("s3:GetObjcet"))
     assert linter.findings(parse_policy("arn:aws:iam::aws:policy/X", bad), "identity") == []
     assert linter.findings(parse_policy("arn:aws:iam::123456789012:policy/X", bad), "identity") != []
 
 
-def test_every_shipped_policy_has_no_finding():
+def test_shipped_policies_have_no_finding():
     for want in roles.read_roles(settings_of()):
         documents = {"trust": want.trust, "boundary": want.boundary} | want.permissions
         for name, document in documents.items():
@@ -501,7 +503,7 @@ def test_every_shipped_policy_has_no_finding():
                 assert [(f.rule, f.statement, f.message) for f in linter.findings(document, kind)] == [], want.role
 
 
-def test_a_finding_names_principal_policy_statement_and_element():
+def test_finding_names_principal_policy_statement_and_element():
     (one,) = linter.findings(parse_policy("p", doc(allow(), allow("s3:GetObjcet", Sid="Typo"))), "identity", "operator")
     assert (one.principal, one.policy, one.statement, one.element) == ("operator", "p", "Typo", "Action")
     assert one.message == "s3:GetObjcet is not an action of AWS"
@@ -522,7 +524,7 @@ def test_a_finding_names_principal_policy_statement_and_element():
         ("", {"policy": ""}, 0),
     ],
 )  # fmt: skip
-def test_a_finding_about_the_folder_is_placed_by_file_and_line(tmp_path, settings, file, finding, line):
+def test_finding_about_a_folder_has_file_and_line(tmp_path, settings, file, finding, line):
     """A statement that stands alone, without a list, is placed too."""
     text = """{
  "Version": "2012-10-17",
@@ -543,7 +545,8 @@ def test_a_finding_about_the_folder_is_placed_by_file_and_line(tmp_path, setting
     ) == (f"r/{file}:{line}" if file else "")
 
 
-def test_the_same_document_for_another_principal_is_read_once_and_named_anew(monkeypatch):
+def test_same_document_is_checked_once_for_all_principals(monkeypatch):
+    """The same document is checked once, and named after each principal that has it."""
     document = doc(allow("s3:GetObjcet", "arn:aws:s3:::once/k"))
     first = linter.findings(parse_policy("p", document), "identity", "a")
     monkeypatch.setattr(linter, "check_document", lambda *_: pytest.fail("read again"))
@@ -551,7 +554,7 @@ def test_the_same_document_for_another_principal_is_read_once_and_named_anew(mon
     assert [(f.policy, f.principal) for f in (*first, *second)] == [("p", "a"), ("q", "b")]
 
 
-def test_a_kind_is_remembered_apart():
+def test_document_types_are_cached_apart():
     document = doc(trust({"AWS": "123456789012"}))
     assert said(document, "trust") == []
     assert said(document, "identity") != []
@@ -594,7 +597,7 @@ CONDITIONS = st.dictionaries(WORDS, st.dictionaries(WORDS, VALUES, max_size=3), 
     | st.builds(lambda condition: doc(allow(Condition=condition)), CONDITIONS),
     st.sampled_from(["identity", "inline", "trust", "boundary", "resource"]),
 )
-def test_no_json_makes_the_lint_fall_over(document, kind):
+def test_any_json_is_linted(document, kind):
     for one in found(document, kind):
         assert one.message.isascii() and one.message.isprintable()
         assert one.severity in ("high", "medium", "low")
@@ -605,7 +608,7 @@ SIGNS = st.lists(st.sampled_from(["a", "b", "/", ":", "*", "?"]), max_size=7).ma
 
 @settings(max_examples=400, deadline=None)
 @given(SIGNS, st.lists(st.sampled_from(["a", "b", "/", "*"]), max_size=6).map("".join), st.data())
-def test_two_patterns_meet_whenever_some_arn_fits_both(pattern, target, data):
+def test_patterns_meet_whenever_some_arn_fits_both(pattern, target, data):
     """The target's wildcards, all in the sixth part, take any text. An ARN drawn from the target must not be missed."""
     head = "arn:aws:s:r:1:"
     template = re.sub(r"\*+", "${X}", target)
@@ -633,7 +636,7 @@ def test_two_patterns_meet_whenever_some_arn_fits_both(pattern, target, data):
         ("", "arn:${Partition}:s3:::${BucketName}", False),
     ],
 )
-def test_patterns_that_meet_and_that_do_not(pattern, target, met):
+def test_pattern_meets_its_resource_type(pattern, target, met):
     assert can_meet(pattern, target) is met
 
 
@@ -660,7 +663,7 @@ def test_patterns_that_meet_and_that_do_not(pattern, target, met):
         ("[1" + "0" * 5000 + "]", "f: a number of thousands of digits"),
     ],
 )
-def test_bad_json_is_refused_by_line_and_column(text, message):
+def test_bad_json_is_reported_by_line_and_column(text, message):
     with pytest.raises(InputError) as raised:
         json_source.parse(text, "f")
     assert str(raised.value).startswith(message)
@@ -673,14 +676,14 @@ def test_bad_json_is_refused_by_line_and_column(text, message):
         (b'{"a":\n "\xc3\xff"}', "f.json:2:3: byte 0xc3 is not UTF-8"),
     ],
 )
-def test_a_bad_file_is_refused(tmp_path, body, message):
+def test_bad_file_is_rejected(tmp_path, body, message):
     path = tmp_path / "f.json"
     path.write_bytes(body)
     with pytest.raises(InputError, match=re.escape(message)):
         json_source.read_text(path)
 
 
-def test_a_file_that_is_not_there_is_refused(tmp_path):
+def test_missing_file_is_rejected(tmp_path):
     with pytest.raises(InputError, match="No such file"):
         json_source.read_text(tmp_path / "f.json")
 
@@ -696,7 +699,8 @@ JSON = st.recursive(
 
 
 @given(JSON, st.sampled_from([None, 1]), st.booleans())
-def test_what_is_plain_json_is_read_as_it_is_and_every_key_has_its_line(value, indent, ascii):
+def test_plain_json_is_parsed_with_the_line_of_every_key(value, indent, ascii):
+    """Plain JSON is read as json.loads reads it, and every key has its line."""
     text = json.dumps(value, indent=indent, ensure_ascii=ascii)
     parsed, source = json_source.parse(text, "f")
     assert parsed == value
@@ -711,7 +715,7 @@ def test_what_is_plain_json_is_read_as_it_is_and_every_key_has_its_line(value, i
 
 
 @given(st.text(max_size=40) | st.text('{}[]:,"\\ \n1ae', max_size=25))
-def test_no_text_makes_the_reader_fall_over(text):
+def test_any_text_is_parsed_or_rejected(text):
     try:
         json_source.parse(text, "f")
     except InputError as error:
@@ -722,8 +726,8 @@ def test_no_text_makes_the_reader_fall_over(text):
     ("text", "message"),
     [
         (
-            '{"Statement": "${nobody}"}',
-            "r/trust.json: unknown placeholder ${nobody}; known: account, region, stack, bucket",
+            '{"Statement": "${unknown}"}',
+            "r/trust.json: unknown placeholder ${unknown}; known: account, region, stack, bucket",
         ),
         ('{"Version": 1,\n"Version": 2}', 'r/trust.json:2:1: duplicate key "Version"'),
         ('["${account}"', "r/trust.json:1:14: expected ','"),
@@ -731,7 +735,7 @@ def test_no_text_makes_the_reader_fall_over(text):
         ('{"Statement": "100 $"}', "r/trust.json: "),
     ],
 )
-def test_a_bad_policy_file_is_refused_by_name(tmp_path, text, message):
+def test_bad_policy_file_is_rejected_by_name(tmp_path, text, message):
     path = tmp_path / "r" / "trust.json"
     path.parent.mkdir()
     path.write_text(text)
@@ -740,7 +744,7 @@ def test_a_bad_policy_file_is_refused_by_name(tmp_path, text, message):
     assert str(raised.value).startswith(message)
 
 
-def test_placeholders_are_filled_in_and_iams_own_variables_kept(tmp_path):
+def test_placeholders_are_expanded_and_iam_variables_kept(tmp_path):
     path = tmp_path / "trust.json"
     path.write_text('{"a": "${account} ${bucket} $${aws:username}"}')
     filled = roles.read_document(path, settings_of()).document["a"]
@@ -762,7 +766,8 @@ def test_placeholders_are_filled_in_and_iams_own_variables_kept(tmp_path):
         ),
     ],
 )
-def test_a_folder_that_is_no_role_is_refused_with_what_it_lacks(tmp_path, files, message):
+def test_incomplete_role_folder_is_rejected(tmp_path, files, message):
+    """A folder that does not describe a role is rejected with what it lacks."""
     (tmp_path / "r").mkdir()
     for name, text in files.items():
         (tmp_path / "r" / name).write_text(text)

@@ -9,7 +9,7 @@ from ops.core.paths import ROOT
 README = (ROOT / "iampolicy" / "README.md").read_text()
 
 
-def test_the_example_prints_what_the_page_says():
+def test_readme_example_prints_what_the_page_says():
     code, printed = re.search(r"```python\n(.*?)```\n```\n(.*?)```", README, re.DOTALL).groups()
     out = io.StringIO()
     with contextlib.redirect_stdout(out):

@@ -39,7 +39,7 @@ def fault(adapter, value):
         ),
     ],
 )
-def test_a_fault_is_named_by_its_place(role, said):
+def test_invalid_field_is_named_by_its_place(role, said):
     assert fault(DETAILS, {"RoleDetailList": [{"RoleName": "fine", "Arn": ARN}, role]}) == said
 
 
@@ -59,11 +59,11 @@ def test_a_fault_is_named_by_its_place(role, said):
         ),
     ],
 )
-def test_a_fault_beside_the_account_is_named_too(extras, said):
+def test_invalid_extra_is_named_too(extras, said):
     assert fault(EXTRAS, {"extras": extras}) == said
 
 
-def test_null_is_as_good_as_nothing():
+def test_null_equals_a_missing_field():
     found = DETAILS.validate_python(
         {"RoleDetailList": [{"RoleName": "r", "Arn": ARN, "Tags": None}], "Policies": None}, strict=True
     )
@@ -71,12 +71,12 @@ def test_null_is_as_good_as_nothing():
     assert snapshot.parse_snapshot([found]).roles["r"].tags == {}
 
 
-def test_what_aws_adds_beside_the_account_is_kept():
+def test_additional_fields_of_aws_are_kept():
     group = {"GroupId": "sg-1", "Description": "new", "IpPermissions": [{"UserIdGroupPairs": [{"GroupId": "sg-2"}]}]}
     assert EXTRAS.validate_python({"extras": {"groups": [group]}}, strict=True) == {"extras": {"groups": [group]}}
 
 
-def test_a_list_of_faults_costs_one():
+def test_list_of_errors_reports_the_first():
     with pytest.raises(ValidationError) as error:
         DETAILS.validate_python({"RoleDetailList": [5] * 100_000}, strict=True)
     assert error.value.error_count() == 1

@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from sandbox import state
 from sandbox.client import send_control_request
 from sandbox.http import error_responses
-from tests.unit.test_door import (
+from tests.unit.test_sandbox_http import (
     ACCOUNT,
     ASSUME,
     FORM,
@@ -29,7 +29,7 @@ from tests.unit.test_door import (
     target_of,
 )
 
-NOBODY = "AKIAAAAAAAAAAAAAAAAA"
+UNKNOWN_KEY = "AKIAAAAAAAAAAAAAAAAA"
 MAY = [
     {"Action": ["s3:ListAllMyBuckets", "sagemaker:ListModels", "ec2:DescribeVpcs", "codebuild:CreateProject"], "Resource": "*"},
     {"Action": "logs:CreateLogGroup", "Resource": f"arn:aws:logs:us-east-1:{ACCOUNT}:log-group:/porter-own:*"},
@@ -48,8 +48,8 @@ def policy(*statements):
     return json.dumps({"Version": "2012-10-17", "Statement": [{"Effect": "Allow", **one} for one in statements]})
 
 
-class Porter:
-    """Somebody with a few rights and no manners, and an administrator who looks at what came of it."""
+class RawClient:
+    """A role with a few permissions that sends requests of any form, and an administrator who looks at their effects."""
 
     def __init__(self, account, port):
         self.account, self.port = account, port
@@ -109,8 +109,8 @@ class Porter:
 
 
 @pytest.fixture(scope="module")
-def porter(stacks, sandbox):
-    found = Porter(stacks("door", roles=False).account, state.read(sandbox).port)
+def raw_client(make_stack, sandbox):
+    found = RawClient(make_stack("door", roles=False).account, state.read(sandbox).port)
     yield found
     found.leave()
 
@@ -158,12 +158,13 @@ TRICKS = {
 
 
 @pytest.mark.parametrize("trick", TRICKS)
-def test_a_request_that_can_be_read_in_two_ways_does_nothing(porter, trick):
+def test_ambiguous_request_changes_nothing(raw_client, trick):
+    """A request that can be read in two ways does nothing but what was authorised."""
     method, path, service, headers, body = TRICKS[trick]
-    before = porter.world()
-    headers = {name: value.format(key=porter.key) for name, value in headers.items()}
-    status, said = porter.send(method, path.format(key=porter.key), service, headers, body.encode())
-    assert porter.world() == before
+    before = raw_client.world()
+    headers = {name: value.format(key=raw_client.key) for name, value in headers.items()}
+    status, said = raw_client.send(method, path.format(key=raw_client.key), service, headers, body.encode())
+    assert raw_client.world() == before
     assert "TOPSECRET" not in said
     assert "AccessKeyId" not in said
     if status == 200:  # as the call that was decided on, without the rest
@@ -195,53 +196,54 @@ PROJECT = {
         ({}, json.dumps(PROJECT | {"serviceRole": [ROLE]}).encode(), 400, "SerializationException"),
     ],
 )
-def test_no_body_keeps_the_role_in_it_from_being_asked_about(porter, headers, body, status, code):
+def test_any_body_has_its_role_authorised(raw_client, headers, body, status, code):
+    """No form of the body keeps the role in it from being authorised."""
     sent = target_of("CodeBuild_20161006.CreateProject") | headers
-    got, said = porter.send("POST", "/", "codebuild", sent, body)
+    got, said = raw_client.send("POST", "/", "codebuild", sent, body)
     assert (got, json.loads(said)["__type"]) == (status, code)
-    assert porter.world()["projects"] == []
+    assert raw_client.world()["projects"] == []
 
 
-def test_a_chunked_body_is_read_like_any_other(porter):
+def test_chunked_body_is_read(raw_client):
     text = b"Action=GetCallerIdentity&Version=2011-06-15"
-    line = http.client.HTTPConnection("127.0.0.1", porter.port, timeout=20)
-    line.request("POST", "/", iter([text]), FORM | signed(porter.key, "sts"), encode_chunked=True)
+    line = http.client.HTTPConnection("127.0.0.1", raw_client.port, timeout=20)
+    line.request("POST", "/", iter([text]), FORM | signed(raw_client.key, "sts"), encode_chunked=True)
     assert "assumed-role/porter" in line.getresponse().read().decode()
 
 
-def test_long_metrics_come_compressed_and_are_let_in(porter):
+def test_compressed_metrics_are_authorised(raw_client):
     data = [{"MetricName": f"m{n}", "Value": 1.0, "Dimensions": [{"Name": "n", "Value": "v" * 50}]} for n in range(150)]
-    cloudwatch = porter.client("cloudwatch")
+    cloudwatch = raw_client.client("cloudwatch")
     cloudwatch.put_metric_data(Namespace="porter", MetricData=data)
     with pytest.raises(cloudwatch.exceptions.ClientError, match="AccessDenied"):
         cloudwatch.put_metric_data(Namespace="else", MetricData=data)
 
 
-def test_a_functions_name_is_that_of_its_path(porter):
-    status, said = porter.send("DELETE", "/2015-03-31/functions/victim", "lambda", {}, b'{"FunctionName": "own"}')
+def test_function_name_comes_from_the_path(raw_client):
+    status, said = raw_client.send("DELETE", "/2015-03-31/functions/victim", "lambda", {}, b'{"FunctionName": "own"}')
     assert (status, "function:victim" in said) == (403, True)
 
 
-def test_buckets_can_be_listed(porter):
-    for client in (porter.client("s3"), porter.account.client("s3")):
+def test_buckets_can_be_listed(raw_client):
+    for client in (raw_client.client("s3"), raw_client.account.client("s3")):
         assert "porter-room" in {one["Name"] for one in client.list_buckets()["Buckets"]}
 
 
-def test_a_presigned_link_opens_its_object_and_no_other(porter):
-    porter.account.call("s3", "put_object", Bucket="porter-room", Key="own/linked", Body=b"mine")
+def test_presigned_url_opens_its_object_only(raw_client):
+    raw_client.account.call("s3", "put_object", Bucket="porter-room", Key="own/linked", Body=b"mine")
     asked = {"Params": {"Bucket": "porter-room", "Key": "own/linked"}, "ExpiresIn": 60}
-    link = porter.client("s3").generate_presigned_url("get_object", **asked).partition(f":{porter.port}")[2]
-    assert porter.send("GET", link) == (200, "mine")
-    assert porter.send("GET", link.replace("own/linked", "theirs"))[0] == 403
-    assert porter.send("PUT", link.replace("own/linked", "theirs"))[0] == 403
+    link = raw_client.client("s3").generate_presigned_url("get_object", **asked).partition(f":{raw_client.port}")[2]
+    assert raw_client.send("GET", link) == (200, "mine")
+    assert raw_client.send("GET", link.replace("own/linked", "theirs"))[0] == 403
+    assert raw_client.send("PUT", link.replace("own/linked", "theirs"))[0] == 403
 
 
-def test_keys_may_hold_what_keys_may_hold(porter):
-    s3 = porter.client("s3")
+def test_object_keys_may_hold_any_character(raw_client):
+    s3 = raw_client.client("s3")
     for key in ("own/operation/x.tar", "own/%41 b+c&d=e?f", "own/é", "own/moto-api"):
         s3.put_object(Bucket="porter-room", Key=key, Body=key.encode())
         assert s3.get_object(Bucket="porter-room", Key=key)["Body"].read() == key.encode()
-        porter.account.call("s3", "delete_object", Bucket="porter-room", Key=key)
+        raw_client.account.call("s3", "delete_object", Bucket="porter-room", Key=key)
 
 
 @pytest.mark.parametrize(
@@ -258,8 +260,8 @@ def test_keys_may_hold_what_keys_may_hold(porter):
         ("GET", "/analyzer", "access-analyzer", {}, b""),
     ],
 )
-def test_what_the_sandbox_has_not_is_said_by_name(porter, method, path, service, headers, body):
-    status, said = porter.send(method, path, service, headers, body)
+def test_unsupported_operation_is_named(raw_client, method, path, service, headers, body):
+    status, said = raw_client.send(method, path, service, headers, body)
     assert status == 501
     assert "NotImplementedInSandbox" in said
     assert service in said
@@ -277,14 +279,15 @@ def test_what_the_sandbox_has_not_is_said_by_name(porter, method, path, service,
         ("lambda", {}, 403, '"__type": "UnrecognizedClientException'),
     ],
 )
-def test_an_unknown_key_is_refused_in_each_protocols_own_words(porter, service, headers, status, code):
-    got, said = porter.send("POST", "/", service, headers, b"", key=NOBODY)
+def test_unknown_key_gets_the_error_of_its_protocol(raw_client, service, headers, status, code):
+    got, said = raw_client.send("POST", "/", service, headers, b"", key=UNKNOWN_KEY)
     assert (got, code in said) == (status, True), said
     assert "it may be from an earlier one. Run: invoke sandbox.up" in said
 
 
-def test_a_session_whose_time_is_over_is_told_so_in_each_protocols_own_words(porter, sandbox):
-    call = porter.account.call
+def test_expired_session_gets_the_error_of_its_protocol(raw_client, sandbox):
+    """A session that has expired gets its error in each protocol's own words."""
+    call = raw_client.account.call
     keys = call("sts", "assume_role", RoleArn=f"{PREFIX}:role/porter", RoleSessionName="late")["Credentials"]
     send_control_request(state.read(sandbox), "POST", "expire", {"key": keys["AccessKeyId"]})
     for service, headers, status, code in (
@@ -294,7 +297,7 @@ def test_a_session_whose_time_is_over_is_told_so_in_each_protocols_own_words(por
         ("logs", GROUP, 400, '"__type": "ExpiredTokenException"'),
         ("lambda", {}, 403, '"__type": "ExpiredTokenException"'),
     ):
-        got, said = porter.send("POST", "/", service, headers, b"", key=keys["AccessKeyId"])
+        got, said = raw_client.send("POST", "/", service, headers, b"", key=keys["AccessKeyId"])
         assert (got, code in said) == (status, True), said
 
 
@@ -306,8 +309,8 @@ def test_a_session_whose_time_is_over_is_told_so_in_each_protocols_own_words(por
         ("POST", target_of("SageMaker.ListModels"), 400, '"__type": "MissingAuthenticationTokenException'),
     ],
 )
-def test_so_is_a_call_without_a_signature(porter, method, headers, status, code):
-    got, said = porter.send(method, "/", "", headers, b"Action=GetCallerIdentity&Version=2011-06-15")
+def test_unsigned_call_gets_the_error_of_its_protocol(raw_client, method, headers, status, code):
+    got, said = raw_client.send(method, "/", "", headers, b"Action=GetCallerIdentity&Version=2011-06-15")
     assert (got, code in said) == (status, True), said
 
 
@@ -321,17 +324,16 @@ def test_so_is_a_call_without_a_signature(porter, method, headers, status, code)
         ("GET", "/porter-room", "s3", {}, 403, "<Code>RequestTimeTooSkewed"),
     ],
 )
-def test_a_clock_that_is_off_is_told_so_in_each_protocols_own_words(
-    porter, method, path, service, headers, status, code
-):
+def test_wrong_clock_gets_the_error_of_its_protocol(raw_client, method, path, service, headers, status, code):
+    """A wrong clock gets its error in each protocol's own words."""
     for hours, words in ((-1, "Signature expired"), (1, "Signature not yet current")):
         date = error_responses.format_amz_date(datetime.now(UTC) + timedelta(hours=hours))
-        got, said = porter.send(method, path, service, headers | {"X-Amz-Date": date})
+        got, said = raw_client.send(method, path, service, headers | {"X-Amz-Date": date})
         assert (got, code in said) == (status, True), said
         assert words in said or service == "s3"
 
 
-def test_a_web_identity_token_is_refused_as_sts_does(porter, sandbox):
+def test_invalid_web_identity_token_gets_the_error_of_sts(raw_client, sandbox):
     running = state.read(sandbox)
     call = f"Action=AssumeRoleWithWebIdentity&Version=2011-06-15&RoleArn={LORD}&RoleSessionName=xx&WebIdentityToken="
     late = send_control_request(running, "POST", "token", {"sub": "x", "aud": "sts.amazonaws.com", "exp": 1})["token"]
@@ -342,30 +344,33 @@ def test_a_web_identity_token_is_refused_as_sts_does(porter, sandbox):
         (late, 400, "ExpiredTokenException"),
         (fresh, 403, "AccessDenied"),
     ):
-        got, said = porter.send("POST", "/", "", FORM, (call + token).encode())
+        got, said = raw_client.send("POST", "/", "", FORM, (call + token).encode())
         assert (got, f"<Code>{code}</Code>" in said) == (status, True), said
 
 
-def test_cloudwatch_is_refused_in_the_protocol_that_it_was_asked_in(porter):
+def test_cloudwatch_errors_use_the_protocol_of_the_call(raw_client):
+    """CloudWatch speaks two protocols; an error comes in that of the call."""
     asked = b"Action=DescribeAlarms&Version=2010-08-01"
-    assert "<ErrorResponse><Error><Code>AccessDenied" in porter.send("POST", "/", "monitoring", FORM, asked)[1]
+    assert "<ErrorResponse><Error><Code>AccessDenied" in raw_client.send("POST", "/", "monitoring", FORM, asked)[1]
     in_json = target_of("GraniteServiceVersion20100801.DescribeAlarms")
-    assert json.loads(porter.send("POST", "/", "monitoring", in_json, b"{}")[1])["__type"] == "AccessDenied"
+    assert json.loads(raw_client.send("POST", "/", "monitoring", in_json, b"{}")[1])["__type"] == "AccessDenied"
 
 
 @settings(
     max_examples=80, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture]
 )
 @given(requests())
-def test_nothing_happens_that_was_not_decided_on(porter, one):
+def test_nothing_unauthorised_happens(raw_client, one):
     service, method, path, query, headers, body, way = one
-    before = porter.world()
-    sent = put_together(service, way, porter.key, headers)
-    status, said = porter.send(method, f"{path}?{query.format(key=porter.key)}", "", sent, packed(headers, body))
+    before = raw_client.world()
+    sent = put_together(service, way, raw_client.key, headers)
+    status, said = raw_client.send(
+        method, f"{path}?{query.format(key=raw_client.key)}", "", sent, packed(headers, body)
+    )
     assert status != 500, said
     assert "TOPSECRET" not in said
     assert "porters-lord/" not in said
-    after = porter.world()
+    after = raw_client.world()
     for seen in (before, after):
         seen["groups"] = [name for name in seen["groups"] if name != "/porter-own"]
         seen["things"] = [name for name in seen["things"] if not name.startswith("own/")]

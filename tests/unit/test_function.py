@@ -29,7 +29,8 @@ def planned(settings=SETTINGS, **facts):
     return [s.call for s in steps if isinstance(s, Change)]
 
 
-def test_the_package_is_the_same_bytes_every_time_and_holds_the_handler_at_its_root():
+def test_package_is_reproducible_with_the_handler_at_its_root():
+    """The package is the same bytes every time, and holds the handler at its root."""
     assert plan.package_function() == CODE
     assert zipfile.ZipFile(io.BytesIO(CODE)).namelist() == ["handler.py"]
 
@@ -52,11 +53,11 @@ def test_the_package_is_the_same_bytes_every_time_and_holds_the_handler_at_its_r
         ({"alias_sha": "of a version that a crash left behind"}, ["publish_version", "update_alias"]),
     ],
 )
-def test_what_a_deploy_does(facts, calls):
+def test_function_deploy_plan_follows_the_facts(facts, calls):
     assert planned(**facts) == calls
 
 
-def test_a_first_deploy_makes_everything():
+def test_first_deploy_creates_everything():
     steps = change.preview(plan.steps(plan.Facts(unreserved=1000), CODE, SETTINGS))
     assert [s.call for s in steps if isinstance(s, Change)] == [
         "create_log_group", "put_retention_policy", "create_function", "publish_version", "create_alias",
@@ -64,12 +65,15 @@ def test_a_first_deploy_makes_everything():
     ]  # fmt: skip
 
 
-def test_a_new_account_that_cannot_reserve_ten_is_told_so_beforehand():
+def test_reservation_above_the_account_limit_is_rejected():
+    """An account that cannot reserve so many executions gets an error before any call."""
     with pytest.raises(OpsError, match=r"fn\.reserved is 10, but this account can reserve 0 at most"):
         planned(reserved=None, unreserved=10)
 
 
-def test_all_calls_can_be_stopped_and_nothing_reserved_on_any_account():
+def test_reserved_concurrency_can_be_zero_or_unset():
+    """All calls can be stopped, or nothing reserved, on any account."""
+
     def with_reserved(value):
         return SETTINGS.model_copy(update={"fn": SETTINGS.fn.model_copy(update={"reserved": value, "provisioned": 0})})
 
@@ -79,7 +83,8 @@ def test_all_calls_can_be_stopped_and_nothing_reserved_on_any_account():
     assert planned(with_reserved(None), **{**small, "reserved": 5}) == ["delete_function_concurrency"]
 
 
-def test_a_role_made_seconds_ago_is_waited_for_and_nothing_else_is():
+def test_new_role_is_retried_and_other_errors_are_not():
+    """A role made seconds ago is waited for; no other error is."""
     refusals = iter([AwsError("CreateFunction", "InvalidParameterValueException", f"The role {plan.NOT_YET}."), None])
 
     def answer(step):

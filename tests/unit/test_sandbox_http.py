@@ -225,7 +225,8 @@ def reading(service, method, path, query):
         ("lambda", "DELETE", "/2015-03-31/functions/own/theirs", "", "?"),
     ],
 )
-def test_a_part_is_never_taken_for_the_whole(service, method, path, query, expected):
+def test_request_names_the_exact_operation(service, method, path, query, expected):
+    """A sub-resource's operation is never taken for that of its resource."""
     assert reading(service, method, path, query) == expected
 
 
@@ -265,6 +266,6 @@ def check_moto_reads_the_same(one):
     }
 
 
-def test_moto_reads_the_same_in_what_it_is_given():
+def test_moto_parses_requests_the_same_way():
     check_moto_reads_the_same()
     assert COUNT["read"] > 100  # most are refused; these were not

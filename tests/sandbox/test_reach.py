@@ -1,4 +1,4 @@
-"""ec2.reach: each hop to the box is broken for real, named, and mended by the command that is printed."""
+"""ec2.reach: each hop to the box is broken for real, named, and repaired by the command that is printed."""
 
 import json
 
@@ -9,20 +9,20 @@ from ops.network import facts, plan
 
 
 @pytest.fixture(scope="module")
-def cli(stacks, strike):
+def cli(make_stack, control_sandbox):
     """A box in another subnet than the endpoint's: between two of them, network ACLs are asked."""
-    made = stacks("hops")
+    made = make_stack("hops")
     made("iam.apply", "net.up")
-    strike("capacity", instance_type="g4dn.xlarge/us-east-1a")
+    control_sandbox("capacity", instance_type="g4dn.xlarge/us-east-1a")
     made("ec2.up")
-    strike("capacity", instance_type="g4dn.xlarge/us-east-1a", short=False)
+    control_sandbox("capacity", instance_type="g4dn.xlarge/us-east-1a", short=False)
     door = made.account.list_tagged("describe_instance_connect_endpoints", "InstanceConnectEndpoints")[0]
     assert box_facts.read(made.account).box["SubnetId"] != door["SubnetId"]
     return made
 
 
 def ends_at(cli):
-    """(name, problem, mend) of the hop at which the path ends, or None."""
+    """(name, problem, fix) of the hop at which the path ends, or None."""
     ran = cli("ec2.reach", "--json", ok=False)
     hops = json.loads(ran.out)
     bad = [hop for hop in hops if hop["problem"]]
@@ -60,7 +60,7 @@ def stray_route(cli):
     ec2(cli).create_route(RouteTableId=have.routes, DestinationCidrBlock=cidr, InstanceId=ident(cli))
 
 
-def test_a_healthy_path_has_every_hop(cli):
+def test_healthy_path_passes_every_hop(cli):
     ran = cli("ec2.reach")
     named = [line.split("  ")[1].strip() for line in ran.out.splitlines() if line.startswith("ok")]
     assert named == [
@@ -70,7 +70,7 @@ def test_a_healthy_path_has_every_hop(cli):
     assert "SSH reaches the box." in ran.out
 
 
-# How it is broken; the hop that is named; what is said; the commands that mend it.
+# How it is broken; the hop that is named; the message; the commands that repair it.
 BROKEN = {
     "stopped": (lambda cli: ec2(cli).stop_instances(InstanceIds=[ident(cli)]), "instance", "it is stopped", ["ec2.start"]),
     "no endpoint": (
@@ -93,17 +93,17 @@ BROKEN = {
 
 
 @pytest.mark.parametrize("name", BROKEN)
-def test_a_hop_that_ec2_knows_of(cli, name):
-    breaking, hop, words, mending = BROKEN[name]
+def test_reach_names_a_hop_broken_in_ec2(cli, name):
+    breaking, hop, words, repair = BROKEN[name]
     breaking(cli)
-    found, problem, mend = ends_at(cli)
+    found, problem, fix = ends_at(cli)
     assert found == hop
     assert words in problem
-    assert f"invoke {mending[0]}" in mend
+    assert f"invoke {repair[0]}" in fix
     cut = cli("ec2.run", "echo reached", ok=False)  # the sandbox's network obeys the same rules
     assert cut.code == 1
     assert "reached" not in cut.out
-    cli(*mending)
+    cli(*repair)
     assert ends_at(cli) is None
     assert cli("ec2.run", "echo reached").out == "reached\n"
 
@@ -118,23 +118,23 @@ def test_a_hop_that_ec2_knows_of(cli, name):
     ],
     ids=["status checks", "TCP", "banner", "authentication"],
 )
-def test_a_hop_that_only_the_box_knows_of(cli, drill, how, hop, words):
-    drill("box", instance=ident(cli), **how)
-    found, problem, mend = ends_at(cli)
+def test_reach_names_a_hop_broken_on_the_box(cli, inject_fault, how, hop, words):
+    inject_fault("box", instance=ident(cli), **how)
+    found, problem, fix = ends_at(cli)
     assert found == hop
     assert words in problem
-    assert "invoke ec2.stop --yes, then invoke ec2.start" in mend
+    assert "invoke ec2.stop --yes, then invoke ec2.start" in fix
     cli("ec2.stop", "--yes")
     cli("ec2.start")
     assert ends_at(cli) is None
 
 
-def test_no_box(stacks):
-    cli = stacks("hopsnone")
+def test_reach_without_a_box_names_the_command(make_stack):
+    cli = make_stack("hopsnone")
     assert ends_at(cli)[0::2] == ("instance", "invoke ec2.up")
 
 
-def test_another_host_key(cli):
+def test_reach_reports_a_changed_host_key(cli):
     from tests.conftest import HOME
 
     known = HOME / "work" / "ssh" / "known_hosts"
@@ -142,9 +142,9 @@ def test_another_host_key(cli):
     other = "AAAAC3NzaC1lZDI1NTE5AAAAIOMqqnkVzrm0SdG6UOoqKLsabgH5C9okWi0dh2l9GKJl"
     try:
         known.write_text(f"{ident(cli)} ssh-ed25519 {other}\n")
-        name, problem, mend = ends_at(cli)
+        name, problem, fix = ends_at(cli)
     finally:
         known.write_text(kept)
     assert name == "authentication"
     assert "not the one pinned" in problem
-    assert "delete its lines from" in mend
+    assert "delete its lines from" in fix

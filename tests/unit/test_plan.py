@@ -1,4 +1,4 @@
-"""The plan machine: a dry run and a run walk one generator, and a plan may not decide on what nobody knows."""
+"""Plans: a dry run and a run walk one generator, and a plan must not decide on an unknown response."""
 
 import math
 
@@ -15,7 +15,7 @@ def two_steps():
     yield Change("ec2", "create_subnet", {"VpcId": answer["Vpc"]["VpcId"]}, why="second")
 
 
-def test_a_preview_passes_unknown_answers_on():
+def test_preview_passes_unknown_responses_on():
     first, second = plan.preview(two_steps())
     assert (first.call, second.call) == ("create_vpc", "create_subnet")
     assert str.__str__(second.args["VpcId"]) == "<VpcId>"
@@ -26,17 +26,17 @@ def test_a_preview_passes_unknown_answers_on():
     [bool, len, list, int, lambda u: u == "x", lambda u: u != "x", lambda u: u < "x", lambda u: "x" in u],
     ids=["truth", "count", "iterate", "number", "equal", "differ", "order", "contain"],
 )
-def test_an_unknown_answer_cannot_be_decided_on(decide):
+def test_unknown_response_cannot_be_decided_on(decide):
     with pytest.raises(PlanError, match="read it as a fact first"):
         decide(Unknown("<answer>")["Vpc"])
 
 
-def test_an_unknown_answer_can_be_printed_and_be_a_key():
+def test_unknown_response_can_be_printed_and_be_a_key():
     assert f"{Unknown('<answer>')['GroupId']}" == "<GroupId>"
     assert {Unknown("<a>"): 1}
 
 
-def test_a_refusal_is_thrown_into_the_steps_which_may_carry_on():
+def test_error_is_thrown_into_the_steps():
     def steps():
         for zone in ("a", "b"):
             try:
@@ -53,7 +53,7 @@ def test_a_refusal_is_thrown_into_the_steps_which_may_carry_on():
     assert [s.why for s in plan.walk_steps(steps(), answer)] == ["a", "b"]
 
 
-def test_a_refusal_that_nobody_catches_ends_the_walk():
+def test_uncaught_error_ends_the_plan():
     def answer(step):
         raise AwsError("CreateVpc", "VpcLimitExceeded", "five are enough")
 
@@ -73,14 +73,15 @@ class FakeAccount:
         return step.until(self)
 
 
-def test_each_line_is_printed_before_its_call_so_the_last_line_is_the_call_that_failed():
+def test_last_line_printed_is_the_call_that_failed():
+    """Each line is printed before its call, so the last line is the call that failed."""
     account, order = FakeAccount(), []
     account.make_change = lambda step: order.append(f"call {step.call}") or {"Vpc": {"VpcId": "vpc-1"}}
     assert plan.apply(two_steps(), account, lambda line: order.append(line)) == 2
     assert order == ["+ ec2.create_vpc: first", "call create_vpc", "+ ec2.create_subnet: second", "call create_subnet"]
 
 
-def test_a_wait_sends_what_it_found():
+def test_wait_sends_its_result():
     seen = []
 
     def steps():
@@ -90,11 +91,11 @@ def test_a_wait_sends_what_it_found():
     assert seen == [{"id": "x"}]
 
 
-def test_waits_are_equal_by_what_they_wait_for():
+def test_waits_compare_by_subject_and_reason():
     assert Wait("a", lambda account: None, why="b") == Wait("a", lambda account: "x", why="b")
 
 
-def test_a_dry_run_counts_and_prices_and_touches_nothing(capsys):
+def test_dry_run_counts_and_prices_without_a_call(capsys):
     lines = []
 
     def steps():
@@ -135,5 +136,5 @@ def test_unknown_price_is_nan_and_prints_a_question_mark():
     assert pricing.price_instances("sagemaker", "ml.m5.large", 2) == 0.23
 
 
-def test_settings_reach_the_plan_by_name():
+def test_settings_build_the_role_arn():
     assert settings_of().role_arn("ec2-box") == "arn:aws:iam::123456789012:role/kennel/demo/kennel-demo-ec2-box"

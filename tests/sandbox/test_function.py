@@ -1,8 +1,8 @@
 """The Lambda function: a package that is the same every time, a plan by equality, limits that limit."""
 
 
-def test_no_function_is_said_to_be_none(stacks):
-    cli = stacks("nofunction")
+def test_missing_function_is_reported(make_stack):
+    cli = make_stack("nofunction")
     for command in (("lambda.status",), ("lambda.concurrency",)):
         assert (
             "There is no function kennel-nofunction-classify. Make it: invoke lambda.deploy"

@@ -11,8 +11,8 @@ from tests.conftest import Cli, write_settings
 
 
 @pytest.fixture(scope="module")
-def cli(stacks):
-    made = stacks("typed")
+def cli(make_stack):
+    made = make_stack("typed")
     made.typed("data.up")
     return made
 
@@ -34,13 +34,14 @@ def cli(stacks):
     ],
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else str(value),
 )
-def test_a_command_in_the_tests_process_is_as_one_that_was_typed(cli, words, code):
+def test_in_process_command_equals_a_typed_one(cli, words, code):
+    """A command in the tests' process gives what one that was typed gives."""
     here, typed = cli(*words, ok=False), cli.typed(*words, ok=False)
     assert here == typed
     assert typed.code == code
 
 
-def test_environment_and_folder_are_put_back(cli, monkeypatch, tmp_path):
+def test_environment_and_folder_are_restored(cli, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     before = dict(os.environ)
     wrong = cli("ec2.status", ok=False, env={"INVOKE_EC2_WAY": "nonsense"})
@@ -50,21 +51,21 @@ def test_environment_and_folder_are_put_back(cli, monkeypatch, tmp_path):
     assert tmp_path.samefile(".")
 
 
-def test_what_nothing_words_is_a_traceback_here_too(cli, monkeypatch):
+def test_unexpected_error_prints_a_traceback(cli, monkeypatch):
     monkeypatch.setattr("ops.commands.runbook.format_table", None)
     ran = cli("runbook.list", ok=False)
     assert ran.code == 1
     assert "TypeError: 'NoneType' object is not callable" in ran.err
 
 
-def test_a_sandbox_that_is_not_up_is_said_at_once(tmp_path):
+def test_stopped_sandbox_is_reported_at_once(tmp_path):
     refused = Cli(write_settings(tmp_path / "x.yaml", tmp_path / "box", "nowhere")).typed("ec2.status", ok=False)
     assert refused.code == 1
     assert refused.out == ""
     assert "Is the sandbox running? Start it: invoke sandbox.up" in refused.err
 
 
-def test_json_alone_is_on_stdout(cli):
+def test_stdout_holds_json_alone(cli):
     done = subprocess.run(cli.argv("runbook.list", "--json"), cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stderr == ""
     assert len(json.loads(done.stdout)) > 5

@@ -22,14 +22,14 @@ def needs(program):
 
 
 @pytest.fixture(scope="module")
-def cli(stacks):
-    made = stacks("ways")
+def cli(make_stack):
+    made = make_stack("ways")
     made("iam.apply", "net.up", "ec2.up")
     return made
 
 
-def test_a_key_that_cannot_be_pushed_falls_back_to_the_key_pair(cli, drill):
-    drill(
+def test_failed_key_push_falls_back_to_the_key_pair(cli, inject_fault):
+    inject_fault(
         "fault",
         operation="SendSSHPublicKey",
         do="error",
@@ -42,7 +42,7 @@ def test_a_key_that_cannot_be_pushed_falls_back_to_the_key_pair(cli, drill):
     assert "could not be pushed (EC2InstanceUnavailableException); trying the key pair" in ran.err
 
 
-def test_openssh_goes_through_the_same_tunnel(cli):
+def test_openssh_uses_the_same_tunnel(cli):
     needs("ssh")
     ran = cli("ec2.ssh", "--command", "echo through; exit 4", ok=False)
     assert (ran.code, ran.out.strip()) == (4, "through")
@@ -61,13 +61,13 @@ def elsewhere(argv, tmp_path):
     return subprocess.run(argv, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
 
 
-def test_the_printed_block_works_from_anywhere(cli, config, tmp_path):
+def test_ssh_config_works_from_any_folder(cli, config, tmp_path):
     needs("ssh")
     ran = elsewhere(["ssh", "-F", str(config), "kennel-ways-box", "echo $KENNEL_BOX"], tmp_path)
     assert (ran.returncode, ran.stdout.strip()) == (0, facts.read(cli.account).instance_id), ran.stderr
 
 
-def test_rsync_goes_through_the_tunnel(cli, config, tmp_path):
+def test_rsync_uses_the_tunnel(cli, config, tmp_path):
     needs("rsync")
     needs("ssh")
     (tmp_path / "here").mkdir()
@@ -77,7 +77,7 @@ def test_rsync_goes_through_the_tunnel(cli, config, tmp_path):
     assert cli("ec2.run", "cat 'there/a file'").out == "mine"
 
 
-def test_openssh_refuses_a_changed_host_key(cli, config, tmp_path):
+def test_openssh_rejects_a_changed_host_key(cli, config, tmp_path):
     needs("ssh")
     known = tmp_path / "known"
     other = "AAAAC3NzaC1lZDI1NTE5AAAAIOMqqnkVzrm0SdG6UOoqKLsabgH5C9okWi0dh2l9GKJl"
@@ -92,8 +92,8 @@ def test_openssh_refuses_a_changed_host_key(cli, config, tmp_path):
 PUBLIC = "ec2: {way: public}\nnet: {own_address: 127.0.0.1}\n"
 
 
-def test_a_public_address_lets_one_in(stacks):
-    cli = stacks("public", PUBLIC)
+def test_public_method_admits_one_address(make_stack):
+    cli = make_stack("public", PUBLIC)
     plan = cli("--dry", "net.up").err
     assert (
         "create an internet gateway; less safe: 127.0.0.1/32 can reach port 2222 of the box from the internet" in plan
@@ -109,7 +109,7 @@ def test_a_public_address_lets_one_in(stacks):
     assert [hop["name"] for hop in hops[2:4]] == ["public address", "security groups"]
     if shutil.which("ssh"):
         assert cli("ec2.ssh", "--command", "echo by ssh").out == "by ssh\n"
-    # Somebody else's address in the settings: the rule moves with net.up, and ours is shut out.
+    # Another address in the settings: the rule moves with net.up, and ours is shut out.
     cli.file.write_text(cli.file.read_text().replace("own_address: 127.0.0.1", "own_address: 203.0.113.7"))
     cli("net.up")
     shut = cli("ec2.run", "echo in", ok=False)
@@ -145,7 +145,7 @@ os.execv({python!r}, [{python!r}, "-m", "ops.box.proxy", {settings!r}])
 """
 
 
-def test_session_manager_is_a_proxy_command(cli, tmp_path):
+def test_session_manager_works_as_proxy_command(cli, tmp_path):
     ident = facts.read(cli.account).instance_id
     program = tmp_path / "aws"
     program.write_text(AWS.format(python=sys.executable, ident=ident, root=str(ROOT), settings=str(cli.file)))
@@ -163,7 +163,7 @@ def test_session_manager_is_a_proxy_command(cli, tmp_path):
     assert "ec2.proxy_command could not be started" in gone.err or "Cannot open SSH to" in gone.err
 
 
-def test_a_way_that_is_not_there_is_said_at_once(cli):
+def test_missing_public_address_is_reported_at_once(cli):
     have = facts.read(cli.account)
     settings = cli.settings.model_copy(update={"ec2": cli.settings.ec2.model_copy(update={"way": "public"})})
     account = type(cli.account)(settings)

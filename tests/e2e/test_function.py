@@ -12,8 +12,9 @@ from ops.core.errors import AwsError
 from ops.function import invocation
 
 
-def test_at_most_the_reserved_number_run_at_once_and_the_next_is_refused(whole):
-    client, name = whole.account.client("lambda", "lambda"), whole.settings.function_name
+def test_reserved_concurrency_limits_parallel_calls(demo_stack):
+    """At most the reserved number run at once, and the next call gets 429."""
+    client, name = demo_stack.account.client("lambda", "lambda"), demo_stack.settings.function_name
     client.put_function_concurrency(FunctionName=name, ReservedConcurrentExecutions=2)
     try:
 
@@ -25,8 +26,10 @@ def test_at_most_the_reserved_number_run_at_once_and_the_next_is_refused(whole):
             except client.exceptions.TooManyRequestsException as error:
                 return error.response["Reason"]
 
-        bucket = whole.settings.bucket
-        key = whole.account.list_all("s3", "list_objects_v2", "Contents", Bucket=bucket, Prefix="images/")[0]["Key"]
+        bucket = demo_stack.settings.bucket
+        key = demo_stack.account.list_all("s3", "list_objects_v2", "Contents", Bucket=bucket, Prefix="images/")[0][
+            "Key"
+        ]
         whole_uri = f"s3://{bucket}/{key}"
         with ThreadPoolExecutor(12) as pool:
             answers = list(pool.map(one, range(36)))
@@ -36,7 +39,9 @@ def test_at_most_the_reserved_number_run_at_once_and_the_next_is_refused(whole):
     finally:
         client.put_function_concurrency(FunctionName=name, ReservedConcurrentExecutions=10)
     with pytest.raises(AwsError, match=r"below its minimum value of \[100\]"):
-        whole.account.call("lambda", "put_function_concurrency", FunctionName=name, ReservedConcurrentExecutions=950)
+        demo_stack.account.call(
+            "lambda", "put_function_concurrency", FunctionName=name, ReservedConcurrentExecutions=950
+        )
 
 
 def zipped(source):
@@ -47,15 +52,15 @@ def zipped(source):
 
 
 @pytest.fixture
-def function(whole):
+def function(demo_stack):
     """Makes a function of the sandbox from source, and calls it."""
-    client, made = whole.account.client("lambda", "lambda"), []
+    client, made = demo_stack.account.client("lambda", "lambda"), []
 
     def make(source, **more):
         name = f"probe{len(made)}"
         args = {
             "Runtime": "python3.13",
-            "Role": whole.settings.role_arn("lambda-invoke"),
+            "Role": demo_stack.settings.role_arn("lambda-invoke"),
             "Handler": "handler.run",
             "Timeout": 3,
             **more,
@@ -74,55 +79,55 @@ def function(whole):
         client.delete_function(FunctionName=name)
 
 
-def test_environments_are_kept_warm(function):
+def test_warm_environment_is_reused(function):
     ask = function("import os\ncount = 0\ndef run(e, c):\n    global count; count += 1; return [os.getpid(), count]")
     first, second = ask()[1], ask()[1]
     assert (first[0], first[1], second[1]) == (second[0], 1, 2)
 
 
-def test_a_function_that_takes_too_long_is_ended(function):
+def test_function_times_out(function):
     error, answer = function("import time\ndef run(e, c): time.sleep(60)")()
     assert (error, "Task timed out after 3.00 seconds" in answer["errorMessage"]) == ("Unhandled", True)
 
 
-def test_a_function_that_takes_too_much_memory_is_ended(function):
+def test_function_out_of_memory_is_killed(function):
     error, answer = function(
         "import time\ndef run(e, c):\n    x = bytearray(400 << 20); time.sleep(2)", MemorySize=128
     )()
     assert (error, "signal: killed" in answer["errorMessage"]) == ("Unhandled", True)
 
 
-def test_an_exception_is_the_callers_to_see(function):
+def test_exception_is_returned_to_the_caller(function):
     assert function("def run(e, c): raise KeyError('gone')")() == (
         "Unhandled",
         {"errorType": "KeyError", "errorMessage": "'gone'"},
     )
 
 
-def test_a_function_has_its_roles_keys_and_none_of_ours(function, whole):
+def test_function_has_its_role_and_no_operator_keys(function, demo_stack):
     source = "import boto3, os\ndef run(e, c): return [boto3.client('sts').get_caller_identity()['Arn'], sorted(k for k in os.environ if 'KENNEL_WORK' in k)]"
     assert function(source)()[1] == [
-        f"arn:aws:sts::123456789012:assumed-role/{whole.settings.build_role_name('lambda-invoke')}/probe0",
+        f"arn:aws:sts::123456789012:assumed-role/{demo_stack.settings.build_role_name('lambda-invoke')}/probe0",
         [],
     ]
 
 
-def test_status_and_concurrency_tell_the_limits(whole):
-    found = json.loads(whole("lambda.status", "--json").out)
+def test_status_and_concurrency_show_the_limits(demo_stack):
+    found = json.loads(demo_stack("lambda.status", "--json").out)
     assert (found["reserved"], found["provisioned"], found["provisioned_state"]) == (10, 1, "READY")
-    assert "the next gets 429" in whole("lambda.concurrency").out
+    assert "the next gets 429" in demo_stack("lambda.concurrency").out
 
 
-def test_a_picture_goes_through_the_function(whole, digits):
+def test_function_classifies_a_picture(demo_stack, digits):
     path = next((digits / "test" / "4").iterdir())
-    assert whole("lambda.invoke", "--picture", str(path)).out.split()[0] == "4"
-    refused = whole("lambda.invoke", "--picture", "README.md", ok=False)
+    assert demo_stack("lambda.invoke", "--picture", str(path)).out.split()[0] == "4"
+    refused = demo_stack("lambda.invoke", "--picture", "README.md", ok=False)
     assert "not a readable PNG or JPEG" in refused.out
-    assert "Give either --picture FILE or a number" in whole("lambda.invoke", ok=False).err
+    assert "Give either --picture FILE or a number" in demo_stack("lambda.invoke", ok=False).err
 
 
-def test_what_the_function_refuses(whole):
-    account, settings = whole.account, whole.settings
+def test_function_rejects_invalid_events(demo_stack):
+    account, settings = demo_stack.account, demo_stack.settings
     for event, status in (
         ({"url": "http://169.254.169.254/"}, 400), ({"s3_uri": "s3://other/images/x"}, 403), ({"s3_uri": f"s3://{settings.bucket}/jobs/x"}, 403),
         ({"s3_uri": f"s3://{settings.bucket}/images/none"}, 404), ({"image": "not base64!"}, 400), ({}, 400), ([], 400),

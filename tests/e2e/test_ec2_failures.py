@@ -1,4 +1,4 @@
-"""What went wrong once, or was made to: each is a mishap that somebody will have at 3 a.m."""
+"""What went wrong once, or was made to go wrong: each case is one that an operator may meet at 3 a.m."""
 
 import json
 import os
@@ -24,8 +24,8 @@ def boxes(cli):
 
 
 @pytest.fixture(scope="module")
-def cli(stacks, pictures_once):
-    made = stacks("mishap", "train: {epochs: 40, batch: 4, pixels: 16}\n")
+def cli(make_stack, pictures_once):
+    made = make_stack("failures", "train: {epochs: 40, batch: 4, pixels: 16}\n")
     made("iam.apply", "net.up", "ec2.up", "data.up")
     made("data.push", "--dir", str(pictures_once))
     return made
@@ -38,14 +38,14 @@ def pictures_once(tmp_path_factory):
     return write_noise_pictures(tmp_path_factory.mktemp("noise"))
 
 
-def test_up_down_up_gives_another_box(stacks):
-    cli = stacks("updown")
+def test_up_after_down_starts_another_box(make_stack):
+    cli = make_stack("updown")
     cli("iam.apply", "net.up", "ec2.up")
     first = ident(cli)
     cli("ec2.down", "--yes")
     cli("ec2.up")
     assert ident(cli) != first
-    # Somebody took it away in the console: its launch's token is spent, and its alarm watches nothing.
+    # It was terminated in the console: its launch token is spent, and its alarm watches nothing.
     cli.account.client("ec2").terminate_instances(InstanceIds=[ident(cli)])
     again = cli("ec2.up")
     assert "delete_key_pair: delete the old box's key pair" in again.err
@@ -53,9 +53,9 @@ def test_up_down_up_gives_another_box(stacks):
     assert "0 made" in cli("ec2.up").out
 
 
-def test_two_operators_at_once_get_one_box(stacks, tmp_path):
+def test_two_operators_at_once_start_one_box(make_stack, tmp_path):
     """Each with keys and notes of their own."""
-    cli = stacks("twoups")
+    cli = make_stack("twoups")
     cli("iam.apply", "net.up")
     argv = [sys.executable, "-m", "invoke", "-f", str(cli.file), "ec2.up"]
     running = [
@@ -68,7 +68,7 @@ def test_two_operators_at_once_get_one_box(stacks, tmp_path):
     assert sorted(code for _, code in said) in ([0, 0], [0, 1]), said
     assert all(code == 0 or "Another operator is launching the box right now" in text for text, code in said), said
     assert len(boxes(cli)) == 1
-    for name in ("ana", "ben"):  # and both get in, whoever it was that started it
+    for name in ("ana", "ben"):  # and both get in, whichever of them started it
         assert cli.typed("ec2.run", "echo in", env={"KENNEL_WORK": str(tmp_path / name)}).out == "in\n"
     # After a stop and a start the console has other words on it, and a third operator still learns the host's key.
     cli("ec2.stop")
@@ -76,8 +76,8 @@ def test_two_operators_at_once_get_one_box(stacks, tmp_path):
     assert cli.typed("ec2.run", "echo in", env={"KENNEL_WORK": str(tmp_path / "cem")}).out == "in\n"
 
 
-def test_several_boxes_are_named_and_can_be_taken_down(stacks):
-    cli = stacks("severalbox")
+def test_several_boxes_are_named_and_deleted(make_stack):
+    cli = make_stack("severalbox")
     cli("iam.apply", "net.up", "ec2.up")
     ec2, (first,) = cli.account.client("ec2"), boxes(cli)
     tags = [{"ResourceType": "instance", "Tags": cli.settings.tags("kennel-severalbox-box")}]
@@ -99,8 +99,8 @@ def test_several_boxes_are_named_and_can_be_taken_down(stacks):
     cli("net.down", "--yes")
 
 
-def test_a_spot_request_without_its_box_is_found_and_cancelled(stacks):
-    cli = stacks("orphan")
+def test_orphaned_spot_request_is_found_and_cancelled(make_stack):
+    cli = make_stack("orphan")
     cli("iam.apply", "net.up")
     cli("ec2.up", "--spot")
     cli.account.client("ec2").terminate_instances(InstanceIds=[ident(cli)])
@@ -111,10 +111,12 @@ def test_a_spot_request_without_its_box_is_found_and_cancelled(stacks):
 
 
 @pytest.mark.timeout(240)
-def test_two_trains_at_once_are_one_job_that_both_follow(cli):
+def test_two_trains_at_once_follow_one_job(cli):
     both = [cli.background("ec2.train", "--again") for _ in range(2)]
     said = ["".join(until(process, "epoch 2/")) for process in both]
-    names = {re.search(r"Starting (kennel-mishap-box1-[\w-]+);", text)[1] for text in said if "Starting kennel" in text}
+    names = {
+        re.search(r"Starting (kennel-failures-box1-[\w-]+);", text)[1] for text in said if "Starting kennel" in text
+    }
     jobs = json.loads(cli("ec2.ps", "--json").out)
     assert [job["state"] for job in jobs if job["alive"]] == ["Training"]
     assert len(names) <= 2
@@ -128,10 +130,11 @@ def test_two_trains_at_once_are_one_job_that_both_follow(cli):
 
 
 @pytest.mark.timeout(300)
-def test_a_job_that_hangs_does_not_keep_the_box_from_being_stopped(cli, monkeypatch):
+def test_stop_works_although_a_job_hangs(cli, monkeypatch):
+    """A job that hangs does not keep the box from being stopped."""
     training = cli.background("ec2.train", "--again")
     until(training, "epoch 2/")
-    cli("ec2.run", "pkill -STOP -f '[b]oxside.box_runner .*/kennel-mishap-box'")
+    cli("ec2.run", "pkill -STOP -f '[b]oxside.box_runner .*/kennel-failures-box'")
     code = "from ops.box import remote_jobs; remote_jobs.GRACE_S = 3\nfrom invoke.main import program; program.run()"
     argv = [sys.executable, "-c", code, "-f", str(cli.file), "ec2.stop", "--yes"]
     stopped = subprocess.run(
@@ -144,7 +147,8 @@ def test_a_job_that_hangs_does_not_keep_the_box_from_being_stopped(cli, monkeypa
     cli("ec2.start")
 
 
-def test_a_verdict_that_cannot_be_read_is_said_and_stops_nothing(cli):
+def test_unreadable_job_status_is_reported_as_unknown(cli):
+    """A job's status that cannot be read is reported and stops no command."""
     cli(
         "ec2.run",
         "mkdir -p kennel/jobs/torn && printf '{\"sta' > kennel/jobs/torn/status.json && ln -sfn torn kennel/jobs/newest",
@@ -157,7 +161,7 @@ def test_a_verdict_that_cannot_be_read_is_said_and_stops_nothing(cli):
     cli("ec2.start")
 
 
-def test_what_is_wrong_here_is_not_blamed_on_the_line(cli):
+def test_local_errors_are_not_blamed_on_the_connection(cli):
     full = subprocess.run(
         f"{sys.executable} -m invoke -f {cli.file} ec2.run 'echo hi' > /dev/full", shell=True, cwd=ROOT, capture_output=True, text=True, check=False
     )  # fmt: skip
@@ -170,7 +174,7 @@ def test_what_is_wrong_here_is_not_blamed_on_the_line(cli):
     assert head.stderr == ""
 
 
-def test_known_hosts_that_are_not_text_are_told(cli, tmp_path):
+def test_known_hosts_that_are_not_text_are_reported(cli, tmp_path):
     work = {"KENNEL_WORK": str(tmp_path)}
     cli.typed("ec2.run", "true", env=work)
     known = tmp_path / "ssh" / "known_hosts"
@@ -180,21 +184,21 @@ def test_known_hosts_that_are_not_text_are_told(cli, tmp_path):
     assert ran.out == "in\n" or "Cannot read" in ran.err
 
 
-def test_a_dry_launch_leaves_nothing_on_this_machine_either(stacks, tmp_path):
-    cli = stacks("drykeys")
+def test_dry_launch_writes_no_local_file(make_stack, tmp_path):
+    cli = make_stack("drykeys")
     cli("iam.apply", "net.up")
     cli.typed("--dry", "ec2.up", env={"KENNEL_WORK": str(tmp_path / "new")})
     assert not (tmp_path / "new").exists()
 
 
-def test_an_image_that_was_withdrawn_is_replaced_by_the_lock(stacks):
-    cli = stacks("withdrawn", "ec2:\n  ami: ami-0deadbeefdeadbeef\n")
+def test_lock_replaces_a_withdrawn_image(make_stack):
+    cli = make_stack("withdrawn", "ec2:\n  ami: ami-0deadbeefdeadbeef\n")
     assert "Pin the newest: invoke ec2.ami --lock" in cli("ec2.ami", ok=False).err
     cli("ec2.ami", "--lock")
     assert cli.settings.ec2.ami == "ami-0f0e0d0c0b0a09080"
 
 
-def test_the_printed_block_knows_what_the_environment_said(cli, tmp_path):
+def test_ssh_config_keeps_settings_of_the_environment(cli, tmp_path):
     block = cli("ec2.ssh-config", env={"INVOKE_EC2_DISK_GIB": "91"}).out
     assert f"KENNEL_WORK={os.environ['KENNEL_WORK']}" in block
     assert "INVOKE_EC2_DISK_GIB=91" in block
@@ -202,13 +206,13 @@ def test_the_printed_block_knows_what_the_environment_said(cli, tmp_path):
         pytest.skip("OpenSSH's client is not installed")
     (tmp_path / "config").write_text(block)
     bare = {name: value for name, value in os.environ.items() if name != "KENNEL_WORK"}
-    argv = ["ssh", "-F", str(tmp_path / "config"), "kennel-mishap-box", "echo in"]
+    argv = ["ssh", "-F", str(tmp_path / "config"), "kennel-failures-box", "echo in"]
     ran = subprocess.run(argv, cwd=tmp_path, env=bare, capture_output=True, text=True, timeout=60, check=False)
     assert ran.stdout == "in\n", ran.stderr
 
 
-def test_zones_may_change_their_order_and_become_more(stacks):
-    cli = stacks("zones")
+def test_zones_can_be_reordered_and_added(make_stack):
+    cli = make_stack("zones")
     cli("net.up")
     more = type(cli)(cli.file.with_name("zonesmore.yaml"))
     more.file.write_text(cli.file.read_text() + "net: {zones: [us-east-1c, us-east-1b, us-east-1a]}\n")
@@ -222,7 +226,7 @@ def test_zones_may_change_their_order_and_become_more(stacks):
 
 
 @pytest.mark.parametrize("job", ["nosuch", "../x", "$(touch pwned)"])
-def test_a_job_that_never_was_is_refused(cli, job):
+def test_unknown_job_is_rejected(cli, job):
     for command in ("ec2.logs", "ec2.attach"):
         refused = cli(command, "--job", job, ok=False)
         assert refused.code == 1
@@ -237,7 +241,8 @@ def with_more(cli, name, more):
     return made
 
 
-def test_a_program_of_the_settings_that_is_no_line_is_what_is_blamed(cli):
+def test_malformed_proxy_command_is_named(cli):
+    """A proxy command that does not parse, or fails, is named as the cause."""
     torn = with_more(cli, "quotes", 'ec2: {way: command, proxy_command: "nc \'a"}\n')
     assert "ec2.proxy_command cannot be split into words: No closing quotation" in torn("ec2.run", "true", ok=False).err
     nothing = with_more(cli, "nothing", "ec2: {way: command, proxy_command: 'false'}\n")
@@ -246,18 +251,18 @@ def test_a_program_of_the_settings_that_is_no_line_is_what_is_blamed(cli):
     assert "ec2.stop" not in said
 
 
-def test_a_user_that_the_image_does_not_have_is_what_is_blamed(cli):
+def test_wrong_user_of_the_image_is_named(cli):
     said = with_more(cli, "user", "ec2: {user: ec2-user}\n")("ec2.reach", ok=False).out
     assert "The path fails at authentication" in said
     assert "Next: set ec2.user to ubuntu" in said
 
 
-def test_paths_of_keys_stay_below_the_folder(cli):
+def test_key_paths_stay_below_the_folder(cli):
     escaped = with_more(cli, "escape", "ec2: {key: ../../key}\n")("ec2.status", ok=False)
     assert "ec2.key" in escaped.err
 
 
-def test_what_a_link_leads_to_is_fetched(cli, tmp_path):
+def test_fetch_follows_links_inside_the_home(cli, tmp_path):
     cli("ec2.run", "mkdir -p real && echo here > real/file && ln -sfn real alias && ln -sfn real/file one")
     cli("ec2.fetch", "alias", "--to", str(tmp_path))
     assert (tmp_path / "alias" / "file").read_text() == "here\n"
@@ -274,5 +279,6 @@ def test_what_a_link_leads_to_is_fetched(cli, tmp_path):
         assert words in refused.err
 
 
-def test_a_type_that_was_asked_for_too_late_is_not_ignored_in_silence(cli):
+def test_instance_type_of_an_existing_box_is_reported(cli):
+    """--instance-type is not ignored silently when the box exists already."""
     assert "--instance-type only applies to a new box" in cli("ec2.up", "--instance-type", "g5.xlarge").err

@@ -16,8 +16,8 @@ from ops.datasets import manifest
 
 
 @pytest.fixture(scope="module")
-def cli(stacks):
-    made = stacks("daily")
+def cli(make_stack):
+    made = make_stack("daily")
     made("iam.apply", "net.up", "ec2.up", "data.up")
     return made
 
@@ -30,7 +30,8 @@ def connection(cli):
     return access.open_box_connection(cli.account, facts.read(cli.account))
 
 
-def test_fetch_brings_a_file_and_a_folder_and_overwrites_nothing(cli, tmp_path):
+def test_fetch_copies_files_and_overwrites_nothing(cli, tmp_path):
+    """A file and a folder are fetched; nothing that is here already is overwritten."""
     cli(
         "ec2.run",
         "mkdir -p 'a folder/deep' && echo one > 'a folder/deep/1' && ln -s deep/1 'a folder/link' && echo two > 2",
@@ -47,7 +48,7 @@ def test_fetch_brings_a_file_and_a_folder_and_overwrites_nothing(cli, tmp_path):
     assert "would download" in cli("--dry", "ec2.fetch", "3", "--to", str(tmp_path)).err
 
 
-def test_a_link_out_of_the_folder_is_not_followed_here(cli, tmp_path):
+def test_fetch_rejects_a_link_out_of_the_folder(cli, tmp_path):
     cli("ec2.run", "mkdir -p bad && ln -sf /etc/passwd bad/out")
     refused = cli("ec2.fetch", "bad", "--to", str(tmp_path), ok=False)
     assert refused.code == 1
@@ -64,7 +65,7 @@ def test_a_link_out_of_the_folder_is_not_followed_here(cli, tmp_path):
     ],
     ids=["run", "fetch", "sync"],
 )
-def test_a_line_that_breaks_says_what_was_left(cli, drill, tmp_path, pictures, command, left):
+def test_broken_connection_reports_what_was_left(cli, inject_fault, tmp_path, pictures, command, left):
     if command == ["ec2.fetch", "big"]:
         cli("ec2.run", "truncate -s 3G big")  # a fast machine has fetched 400 MB before anything is cut
         command = [*command, "--to", str(tmp_path / "here")]
@@ -76,7 +77,7 @@ def test_a_line_that_breaks_says_what_was_left(cli, drill, tmp_path, pictures, c
         )
     running = cli.background(*command)
     time.sleep(2.5)
-    drill("box", instance=ident(cli), cut=True)
+    inject_fault("box", instance=ident(cli), cut=True)
     said, _ = running.communicate(timeout=60)
     assert running.returncode == 1, said
     assert "The connection to the box was lost" in said
@@ -86,7 +87,7 @@ def test_a_line_that_breaks_says_what_was_left(cli, drill, tmp_path, pictures, c
     cli("ec2.run", "rm -f $BOX_ROOT/bin/tar big")
 
 
-def test_sync_sends_code_once_and_data_by_way_of_the_bucket(cli, pictures):
+def test_sync_sends_code_once_and_data_through_the_bucket(cli, pictures):
     cli("data.push", "--dir", str(pictures))
     first = cli("ec2.sync")
     assert "was sent; its SHA-256 is verified. 6 shards of the data set are on the box, checked by SHA-256" in first.out
@@ -96,7 +97,7 @@ def test_sync_sends_code_once_and_data_by_way_of_the_bucket(cli, pictures):
     assert "Sending" not in second.err
 
 
-def test_a_disk_that_lost_something_gets_it_again(cli, pictures):
+def test_sync_repairs_files_lost_on_the_disk(cli, pictures):
     """Not what a note says counts, but what is on the disk."""
     cli("data.push", "--dir", str(pictures))
     cli("ec2.sync")
@@ -107,21 +108,22 @@ def test_a_disk_that_lost_something_gets_it_again(cli, pictures):
     assert "; 1 were downloaded" in again.out
 
 
-def test_a_spoilt_shard_in_the_bucket_does_not_get_onto_the_box(cli, pictures):
+def test_corrupt_shard_is_not_copied_to_the_box(cli, pictures):
     cli("data.push", "--dir", str(pictures))
     shard = manifest.read_current(cli.account).shards[0].sha256
     key = f"shards/{shard}.tar"
     s3, bucket = cli.account.client("s3"), cli.settings.bucket
     whole = s3.get_object(Bucket=bucket, Key=key)["Body"].read()
     cli("ec2.run", f"rm -f kennel/{key}")
-    s3.put_object(Bucket=bucket, Key=key, Body=b"spoilt")
+    s3.put_object(Bucket=bucket, Key=key, Body=b"corrupt")
     refused = cli("ec2.sync", ok=False)
     s3.put_object(Bucket=bucket, Key=key, Body=whole)
     assert "is missing or corrupt. Run: invoke data.verify" in refused.err
     assert cli("ec2.run", f"ls kennel/{key}", ok=False).code != 0
 
 
-def test_what_is_under_way_never_takes_the_place_of_what_is_whole(cli, tmp_path, monkeypatch):
+def test_interrupted_upload_keeps_the_complete_files(cli, tmp_path, monkeypatch):
+    """Files that are still arriving never replace complete ones."""
     folder = tmp_path / "folder"
     (folder / "sub").mkdir(parents=True)
     (folder / "sub" / "a").write_text("one")
@@ -162,13 +164,13 @@ def test_clean_lists_asks_and_keeps_what_is_needed(cli, pictures):
     assert "A job is training on the box" in cli("ec2.clean", "--yes", ok=False).err
 
 
-def test_disk_is_told_as_data(cli):
+def test_disk_prints_json(cli):
     found = json.loads(cli("ec2.disk", "--json").out)
     assert found["total_gb"] == pytest.approx(107.4, abs=0.1)
     assert found["full"] is False
 
 
-def test_progress_is_a_bar_for_people_and_a_line_for_logs(tmp_path):
+def test_progress_is_a_bar_on_a_tty_and_a_line_in_logs(tmp_path):
     """In a terminal of its own: the bar is drawn, and gone when it is done."""
     code = "from ops.core.output import show_progress\nwith show_progress('Sending', 1000) as advance:\n    advance(500)\n    import time; time.sleep(0.3)\n"
     plain = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
@@ -189,5 +191,5 @@ def test_progress_is_a_bar_for_people_and_a_line_for_logs(tmp_path):
     assert b"500/1000" in said.replace(b" ", b"").replace(b"bytes", b"") or "━".encode() in said
 
 
-def test_places_on_the_box_are_below_its_home(cli):
+def test_job_folders_are_below_the_home(cli):
     assert remote_jobs.locate_folders(cli.settings).job("j") == "kennel/jobs/j"

@@ -16,7 +16,7 @@ EPOCH = {
 }  # fmt: skip
 
 
-def test_the_trainers_lines_are_understood():
+def test_trainer_epoch_lines_are_parsed():
     assert follow.parse_progress(fit.format_epoch(EPOCH, 4)) == follow.Progress(2, 4, 0.301, 809, pytest.approx(3.24))
     line = "epoch 1/40  step 120/400  train loss 0.5312  123 images/s  ETA 3501 s"
     assert follow.parse_progress(line) == follow.Progress(1, 40, 0.5312, 123, 3501.0)
@@ -24,15 +24,15 @@ def test_the_trainers_lines_are_understood():
     assert follow.parse_progress("best valid loss 0.066354 (epoch 4)") is None
 
 
-def test_the_trainers_progress_within_an_epoch_is_understood():
+def test_trainer_progress_lines_are_parsed():
     import argparse
 
     import torch
 
-    told = fit.Fit.__new__(fit.Fit)
-    told.at, told.steps = fit.Progress(epoch=1, step=3), 10
-    told.args, told.ranks = argparse.Namespace(epochs=4, batch=64), type("Ranks", (), {"size": 2})()
-    line = told.format_progress(torch.tensor([30.0, 50.0, 96.0]), 2.0)
+    training = fit.Fit.__new__(fit.Fit)
+    training.at, training.steps = fit.Progress(epoch=1, step=3), 10
+    training.args, training.ranks = argparse.Namespace(epochs=4, batch=64), type("Ranks", (), {"size": 2})()
+    line = training.format_progress(torch.tensor([30.0, 50.0, 96.0]), 2.0)
     assert follow.parse_progress(line) == follow.Progress(2, 4, 0.3125, 96, 18.0)
 
 
@@ -42,7 +42,7 @@ def described(status="Completed", **more):
     return {"TrainingJobStatus": status, "ResourceConfig": resource, "LastModifiedTime": now, **more}
 
 
-def test_dollars_are_of_all_hosts_and_of_what_was_billed():
+def test_cost_covers_all_hosts_and_billed_seconds():
     hour_ago = datetime.now(UTC) - timedelta(hours=1)
     assert follow.compute_job_cost(described("InProgress", TrainingStartTime=hour_ago)) == pytest.approx(0.46, abs=1e-3)
     assert follow.compute_job_cost(described(BillableTimeInSeconds=360, TrainingTimeInSeconds=3600)) == pytest.approx(
@@ -70,14 +70,15 @@ def test_dollars_are_of_all_hosts_and_of_what_was_billed():
         ("AlgorithmError: ValueError: unknown architecture 'resnet19', exit code: 1", "contradictory"),
     ],
 )  # fmt: skip
-def test_a_failure_has_a_cause_and_a_next_command(reason, meaning):
+def test_failure_has_a_cause_and_a_next_command(reason, meaning):
     cause, evidence = failures.find_cause(reason)
     assert meaning in cause.meaning
     assert evidence == reason
     assert cause.fix
 
 
-def test_the_log_is_read_before_a_failure_is_called_one_of_its_kind(monkeypatch):
+def test_log_decides_the_cause_of_an_unclear_failure(monkeypatch):
+    """The log is read before a failure is given a general cause."""
     lines = {"x/algo-1-1": ["torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2 GiB"]}
     monkeypatch.setattr(failures.Tail, "read_new", lambda self: lines)
     reason = "AlgorithmError: train.py ended with code 1 without a message, exit code: 1"
@@ -92,7 +93,7 @@ def test_the_log_is_read_before_a_failure_is_called_one_of_its_kind(monkeypatch)
     assert (found.cause, found.fix) == ("the training program failed", "invoke sm.logs --job x")
 
 
-def test_every_command_that_a_cause_names_exists():
+def test_commands_named_by_causes_exist():
     import re
     import shlex
 
@@ -105,7 +106,7 @@ def test_every_command_that_a_cause_names_exists():
             assert Parser(contexts=tasks.ns.to_contexts()).parse_argv(shlex.split(command)), command
 
 
-def test_weights_are_a_channel_and_part_of_the_name():
+def test_weights_are_a_channel_and_part_of_the_job_name():
     data = Manifest("p", (), (), {}, "d" * 64)
     plain = spec.build_spec(SETTINGS, data, "sm")
     started = spec.build_spec(SETTINGS, data, "sm", 1, Weights("a" * 64, "resnet18-abc.pth"))

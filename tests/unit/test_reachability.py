@@ -1,4 +1,4 @@
-"""Whether a packet passes, by the rules of AWS's networks. tests/sandbox/test_hops.py breaks each hop for real."""
+"""Whether a packet passes, by the rules of AWS's networks. tests/sandbox/test_reach.py breaks each hop for real."""
 
 import pytest
 
@@ -61,7 +61,7 @@ def from_outside(groups=None, there=None, routes=TO_THE_WORLD, address="203.0.11
     return "".join(why for _, why in trace_from_internet(BOX, address, 22, rules))
 
 
-def test_the_whole_path_is_open():
+def test_complete_path_is_open():
     assert stop() == ""
 
 
@@ -94,11 +94,11 @@ def test_the_whole_path_is_open():
         "a stray route",
     ],
 )
-def test_each_hop_can_stop_it(kind, words):
+def test_each_hop_can_block_the_path(kind, words):
     assert words in stop(**kind)
 
 
-def test_rules_by_address_and_by_range():
+def test_rules_match_by_address_and_port_range():
     rule = [{"IpProtocol": "tcp", "FromPort": 20, "ToPort": 30, "IpRanges": [{"CidrIp": "10.0.0.0/8"}]}]
     assert is_open_in_group(rule, 22, [], "10.9.9.9")
     assert not is_open_in_group(rule, 22, [], "11.9.9.9")
@@ -106,11 +106,11 @@ def test_rules_by_address_and_by_range():
     assert not is_open_in_group([{**rule[0], "IpProtocol": "udp"}], 22, [], "10.9.9.9")
 
 
-def test_no_rule_of_an_acl_means_no():
+def test_acl_without_rules_denies():
     assert not is_open_in_acl([], False, (22, 22), "10.20.0.4")
 
 
-def test_one_address_outside_gets_in_and_no_other():
+def test_path_from_outside_admits_one_address():
     assert from_outside() == ""
     assert "does not allow port 22 in from 203.0.113.8" in from_outside(address="203.0.113.8")
     assert "not to an internet gateway" in from_outside(routes=LOCAL)
@@ -118,14 +118,15 @@ def test_one_address_outside_gets_in_and_no_other():
     assert "stops the answers" in from_outside(there=[{**OPEN[1], "CidrBlock": "0.0.0.0/0"}])
 
 
-def test_the_most_specific_route_wins_and_a_dead_one_leads_nowhere():
+def test_most_specific_route_wins_unless_it_is_a_blackhole():
+    """The most specific route wins, and a blackhole leads nowhere."""
     assert find_next_hop(TO_THE_WORLD, "10.20.1.1") == "local"
     assert find_next_hop(TO_THE_WORLD, "8.8.8.8") == "igw-1"
     assert find_next_hop([{**TO_THE_WORLD[1], "State": "blackhole"}], "8.8.8.8") == ""
     assert find_next_hop([], "8.8.8.8") == ""
 
 
-def test_a_subnet_without_a_table_is_on_the_main_one():
+def test_subnet_without_a_table_uses_the_main_one():
     tables = [
         {"VpcId": "vpc-1", "Routes": ["main"], "Associations": [{"Main": True}]},
         {"VpcId": "vpc-1", "Routes": ["own"], "Associations": [{"SubnetId": "subnet-a"}]},

@@ -18,22 +18,22 @@ from sandbox import state
 from sandbox.client import send_control_request
 
 
-def test_again_starts_anew_and_not_from_a_checkpoint(stack):
+def test_again_starts_without_the_checkpoint(stack):
     cli = longer(stack, "follow-again", 60)
     job = json.loads(cli("sm.train", "--no-wait", "--json").out)["job"]
     deadline = time.monotonic() + 60
     while "epoch 2/60" not in cli("sm.logs", "--job", job).out:
         assert time.monotonic() < deadline
     cli("sm.stop", job)
-    anew = cli("sm.train", "--again")
-    assert f"{job}-2: Completed" in anew.out
-    assert "resuming at" not in anew.err
+    second = cli("sm.train", "--again")
+    assert f"{job}-2: Completed" in second.out
+    assert "resuming at" not in second.err
 
 
 @pytest.fixture(scope="module")
-def stack(stacks, tmp_path_factory):
+def stack(make_stack, tmp_path_factory):
     """Pictures of nothing, and a job on them that takes some seconds."""
-    cli = stacks("follow", "train: {epochs: 3, batch: 8, pixels: 16}")
+    cli = make_stack("follow", "train: {epochs: 3, batch: 8, pixels: 16}")
     cli("iam.apply", "data.up", "net.up")
     folder = write_noise_pictures(tmp_path_factory.mktemp("follow") / "noise")
     cli("data.push", "--dir", str(folder))
@@ -61,7 +61,7 @@ def model_of(cli, job):
         return {member.name: tar.extractfile(member).read() for member in tar if member.isfile()}
 
 
-def test_two_hosts_trained_on_a_folder_and_the_answer_is_data(stack, tmp_path):
+def test_two_hosts_train_on_a_folder_and_report_json(stack, tmp_path):
     folder = write_noise_pictures(tmp_path / "other", seed=4)
     ran = stack("sm.train", "--data", str(folder), "--instances", "2", "--wait", "--json")
     found = json.loads(ran.out)
@@ -79,7 +79,7 @@ def test_two_hosts_trained_on_a_folder_and_the_answer_is_data(stack, tmp_path):
     assert {"torch", "torchvision", "Pillow", "safetensors"} <= set(card["versions"])
 
 
-def test_one_and_two_hosts_agree_when_no_batchnorm_sees_its_batch(stack, tmp_path):
+def test_one_and_two_hosts_agree_with_a_frozen_backbone(stack, tmp_path):
     """The same global batch, which the 40 pictures divide: gradients are means over it. The stated tolerance: 1e-5.
 
     The backbone is frozen, since BatchNorm would see half of the batch; SGD's step would show a sum where a mean is due, and
@@ -107,7 +107,7 @@ def test_one_and_two_hosts_agree_when_no_batchnorm_sees_its_batch(stack, tmp_pat
     assert max((one[name].float() - alone[name].float()).abs().max().item() for name in one) > 1e-3
 
 
-def test_ctrl_c_leaves_the_job_alone_and_attach_comes_back(stack):
+def test_ctrl_c_keeps_the_job_and_attach_returns_to_it(stack):
     cli = longer(stack, "follow-long", 40)
     process = cli.background("sm.train")
     said = ""
@@ -127,7 +127,8 @@ def test_ctrl_c_leaves_the_job_alone_and_attach_comes_back(stack):
     assert "nothing is wrong" in cli("sm.explain", job).out
 
 
-def test_a_spot_job_that_is_interrupted_ends_with_the_very_weights_of_one_that_is_not(stack, sandbox):
+def test_interrupted_spot_job_ends_with_equal_weights(stack, sandbox):
+    """A spot job that is interrupted ends with the weights of one that is not."""
     cli = longer(stack, "follow-spot", 60)
     whole = json.loads(cli("sm.train", "--json").out)["job"]
     process = cli.background("sm.train", "--spot", "--again")
@@ -146,7 +147,7 @@ def test_a_spot_job_that_is_interrupted_ends_with_the_very_weights_of_one_that_i
     assert one["ledger.json"] == two["ledger.json"]
 
 
-def test_a_job_that_was_stopped_is_carried_on_by_the_next(stack):
+def test_next_job_resumes_a_stopped_one(stack):
     cli = longer(stack, "follow-stop", 80)
     job = json.loads(cli("sm.train", "--no-wait", "--json").out)["job"]
     deadline = time.monotonic() + 60
@@ -163,7 +164,7 @@ def test_a_job_that_was_stopped_is_carried_on_by_the_next(stack):
     assert "has already ended: Stopped" in cli("sm.stop", job).out
 
 
-def test_a_host_that_dies_takes_the_job_down_within_seconds(stack, sandbox):
+def test_lost_host_fails_the_job_within_seconds(stack, sandbox):
     cli = longer(stack, "follow-die", 200)
     job = json.loads(cli("sm.train", "--instances", "2", "--no-wait", "--json").out)["job"]
     deadline = time.monotonic() + 60
@@ -179,18 +180,18 @@ def test_a_host_that_dies_takes_the_job_down_within_seconds(stack, sandbox):
     assert "resumes from the checkpoint" in explained.out or "larger train.instance_type" in explained.out
 
 
-def test_what_does_not_exist_is_said_not_to_exist(stack):
+def test_unknown_job_is_reported_by_every_command(stack):
     nope = f"{stack.settings.prefix}-nope"
     for command in (("sm.attach", nope), ("sm.stop", nope), ("sm.explain", nope), ("sm.logs", "--job", nope)):
         refused = stack(*command, ok=False)
         assert refused.code == 1
         assert f"No job of this stack is called {nope}" in refused.err
-    other = stack("sm.attach", "somebody-elses", ok=False)  # the operator may not even look at it
+    other = stack("sm.attach", "another-stacks", ok=False)  # the operator may not even look at it
     assert (other.code, "No job of this stack is called somebody-elses. Its jobs begin with" in other.err) == (1, True)
     assert "--via must be one of boto3, sdk" in stack("sm.train", "--via", "terraform", ok=False).err
 
 
-def test_a_dry_run_says_what_it_would_train_and_costs(stack):
+def test_dry_run_shows_training_and_cost(stack):
     cli = longer(stack, "follow-dry", 7)
     dry = cli("--dry", "sm.train", "--instances", "2", "--spot")
     assert "sagemaker.create_training_job: train on 2 x ml.m5.xlarge" in dry.err
@@ -200,13 +201,13 @@ def test_a_dry_run_says_what_it_would_train_and_costs(stack):
     )
 
 
-def test_a_dry_run_plans_for_the_folder_that_it_does_not_push(stack, stacks, tmp_path):
+def test_dry_run_plans_for_a_folder_without_pushing_it(stack, make_stack, tmp_path):
     before = spec.build_spec_from_settings(stack.account, "sm").name
     folder = write_noise_pictures(tmp_path / "new", seed=11)
     dry = stack("--dry", "sm.train", "--data", str(folder))
     assert "sagemaker.create_training_job" in dry.err
     assert spec.build_spec_from_settings(stack.account, "sm").name == before
-    fresh = stacks("drydata")
+    fresh = make_stack("drydata")
     fresh("iam.apply", "data.up", "net.up")
     assert (
         "sagemaker.create_training_job" in fresh("--dry", "sm.train", "--data", str(folder)).err
@@ -230,8 +231,8 @@ def test_imagenet_weights_are_staged_once_and_start_a_job(stack, tmp_path):
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         base = f"http://127.0.0.1:{server.server_port}"
-        spoilt = stack("data.weights", "squeezenet1_1", "--url", f"{base}/squeezenet1_1-00000000.pth", ok=False)
-        assert "invalid hash value" in spoilt.err
+        rejected = stack("data.weights", "squeezenet1_1", "--url", f"{base}/squeezenet1_1-00000000.pth", ok=False)
+        assert "invalid hash value" in rejected.err
         odd = stack("data.weights", "squeezenet1_1", "--url", f"{base}/weights.pth", ok=False)
         assert "does not carry the first digits" in odd.err
         assert "is in the bucket" in stack("data.weights", "squeezenet1_1", "--url", f"{base}/{name}").out
@@ -252,7 +253,7 @@ def test_imagenet_weights_are_staged_once_and_start_a_job(stack, tmp_path):
     assert "Stage them: invoke data.weights resnet50" in missing("sm.train", ok=False).err
 
 
-def test_a_file_of_weights_that_is_not_there_is_said_so(stack):
+def test_missing_weights_file_is_reported(stack):
     cli = with_settings(stack, "follow-file", "")
     cli.file.write_text(stack.file.read_text().replace("pixels: 16", "pixels: 16, weights: nowhere.pth"))
     with pytest.raises(OpsError, match="there is no such file"):
