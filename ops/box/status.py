@@ -59,12 +59,9 @@ def compute_costs(account: Account, have: Facts) -> dict[str, float | None]:
     assert have.box is not None
     if have.state not in ("pending", "running"):
         return {"dollars_per_hour": round(pricing.price_disk(account.settings.ec2.disk_gib), 4), "dollars_so_far": 0.0}
-    try:
-        rate = launch.compute_box_rate(have.box["InstanceType"], account.settings)
-    except OpsError:  # another operator started a type that ops/core/pricing.toml does not have
-        return {"dollars_per_hour": None, "dollars_so_far": None}
+    rate = launch.compute_box_rate(have.box["InstanceType"], account.settings)
     hours = (datetime.now(UTC) - have.box["LaunchTime"]).total_seconds() / 3600
-    return {"dollars_per_hour": round(rate, 4), "dollars_so_far": round(rate * hours, 4)}
+    return {"dollars_per_hour": pricing.round_price(rate, 4), "dollars_so_far": pricing.round_price(rate * hours, 4)}
 
 
 def read_countdown(link: Connection) -> int | None:

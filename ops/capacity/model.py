@@ -160,7 +160,16 @@ def list_type_options(plan: Plan, measured: LoadTestResult) -> list[Option]:
     """Return the endpoint's own type, then the CPU types of ops/core/pricing.toml by monthly cost; unknown ones last."""
     known = [name for name in pricing.read_prices()["sagemaker"] if find_cpu_type(name) and name != plan.instance_type]
     own, *rest = (price_option(plan, measured, name) for name in (plan.instance_type, *known))
-    return [own, *sorted(rest, key=lambda each: (each.dollars_per_month or math.inf, each.instance_type))]
+    return [
+        own,
+        *sorted(
+            rest,
+            key=lambda each: (
+                math.inf if each.dollars_per_month is None else each.dollars_per_month,
+                each.instance_type,
+            ),
+        ),
+    ]
 
 
 def price_option(plan: Plan, measured: LoadTestResult, instance_type: str) -> Option:
@@ -172,8 +181,8 @@ def price_option(plan: Plan, measured: LoadTestResult, instance_type: str) -> Op
     each = compute_target(rps)
     count = plan.instances(each)
     return Option(
-        instance_type, vcpus, amx, rps, count, count * hourly * pricing.HOURS_A_MONTH,
-        count * hourly / (plan.traffic * 60) * 1000, hourly / (each * 60) * 1000, note,
+        instance_type, vcpus, amx, rps, count, pricing.find_known(count * hourly * pricing.HOURS_A_MONTH),
+        pricing.find_known(count * hourly / (plan.traffic * 60) * 1000), pricing.find_known(hourly / (each * 60) * 1000), note,
     )  # fmt: skip
 
 

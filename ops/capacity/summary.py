@@ -105,13 +105,14 @@ def format_prices_table(plan: Plan, options: list[Option]) -> str:
         "$/1,000 full",
         "source of requests/s",
     )
-    rows = []
+    rows: list[tuple[object, ...]] = []
     for each in options:
         head = (each.instance_type, each.vcpus or "?", "yes" if each.amx else "no")
         if each.requests_per_second is None:
             rows.append((*head, "?", "?", "?", "?", "?", each.note))
             continue
-        costs = (f"{each.dollars_per_month:,.2f}", f"{each.dollars_per_1000:.4f}", f"{each.dollars_per_1000_full:.4f}")
+        amounts = ((each.dollars_per_month, 2), (each.dollars_per_1000, 4), (each.dollars_per_1000_full, 4))
+        costs = ["?" if amount is None else f"{amount:,.{digits}f}" for amount, digits in amounts]
         rows.append((*head, format_rate(each.requests_per_second), f"{each.instances:,}", *costs, each.note))
     note = (
         f"List prices of {pricing.read_prices()['dated']}, {pricing.HOURS_A_MONTH} hours; $/1,000 pictures at this traffic, and full: at the "

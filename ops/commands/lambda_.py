@@ -100,7 +100,7 @@ def concurrency(c: Context, json: bool = False) -> Result:
     }
 )
 def invoke(c: Context, picture: str = "", sample: int = 0, seed: int = 0, json: bool = False) -> Result | None:
-    """Invoke the function with a picture file, or with pictures of the test split.
+    """Invoke the function with a picture file, or with test pictures of the live release.
 
     Test pictures are uploaded and passed as s3_uri events; the answers are
     compared with their classes. Exit code 1 if an answer is an error.
@@ -110,6 +110,7 @@ def invoke(c: Context, picture: str = "", sample: int = 0, seed: int = 0, json: 
     from ops.core.aws.account import Account
     from ops.datasets import samples
     from ops.function import invocation
+    from ops.releases import release_samples
 
     if bool(picture) == bool(sample):
         raise OpsError("Give either --picture FILE or a number of test pictures, such as --sample 5.")
@@ -118,7 +119,7 @@ def invoke(c: Context, picture: str = "", sample: int = 0, seed: int = 0, json: 
         answer = invocation.ask_about_file(account, picture)
         return Result(answer, invocation.format_answer(answer), code=FAILED if invocation.has_failed(answer) else 0)
     account.guard()
-    drawn = samples.draw_samples(account, sample, seed)
+    drawn = release_samples.draw_live_samples(account, sample, seed)
     sent = samples.send_samples(account, drawn, dry=c.config.run.dry)
     if c.config.run.dry:
         say(f"would upload {sent} pictures and invoke the function with {len(drawn)}")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from invoke import Context
 
-from ops.core.output import format_table
+from ops.core.output import format_table, say
 from ops.core.task import Result, run_plan, task
 
 if TYPE_CHECKING:
@@ -171,7 +171,10 @@ def rollback(c: Context, to: str = "", because: str = "") -> Result | None:
     want = deployment.choose_rollback(account, have, to)
     if have.live == want.config:
         return Result({"release": want.release.digest}, f"Release {want.release.short} is already live.")
-    return make_live(c, account, have, want, DeploymentReason(because, rollback=True))
+    findings = deployment.compare_rollback(account, have, want.release)
+    for finding in findings:
+        say(f"Warning: the release to go back to differs from the live one: {finding}.")
+    return make_live(c, account, have, want, DeploymentReason(because, findings, rollback=True))
 
 
 @task(help={"json": "Print the result as JSON."})

@@ -11,6 +11,7 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from ops.core import pricing
 from ops.core.errors import AwsError
 
 if TYPE_CHECKING:
@@ -35,7 +36,10 @@ REMOVING = {
 
 @dataclass(frozen=True)
 class Change:
-    """One AWS call that changes something. `call` is boto3's method name; `danger` says what would be lost."""
+    """One AWS call that changes something. `call` is boto3's method name; `danger` says what would be lost.
+
+    `dollars_per_hour` is negative for what no longer costs; `dollars_at_most` is what a job with a time limit can cost in all.
+    """
 
     service: str
     call: str
@@ -43,6 +47,7 @@ class Change:
     why: str
     dollars_per_hour: float = 0.0
     danger: str = ""
+    dollars_at_most: float = 0.0
 
     @property
     def sign(self) -> str:
@@ -129,14 +134,15 @@ def build_delay(seconds: float) -> Callable[[Account], str | None]:
 def format_step(step: Step) -> str:
     if isinstance(step, Wait):
         return f". wait for {step.what}: {step.why}"
-    price = f"  ${format_dollars(step.dollars_per_hour)}/h" if step.dollars_per_hour else ""
+    sign = "-" if step.dollars_per_hour < 0 else ""
+    price = f"  {sign}${format_dollars(abs(step.dollars_per_hour))}/h" if step.dollars_per_hour else ""
     danger = f"  [{step.danger}]" if step.danger else ""
     return f"{step.sign} {step.service}.{step.call}: {step.why}{price}{danger}"
 
 
 def format_dollars(amount: float) -> str:
-    """Return the amount with three decimals, or five below $0.0005: an alarm costs $0.00014 an hour."""
-    return f"{amount:.5f}" if 0 < amount < 0.0005 else f"{amount:.3f}"
+    """Return the amount with three decimals, or five below $0.0005: an alarm costs $0.00014 an hour. "?" is unknown."""
+    return pricing.format_price(amount, 5 if 0 < amount < 0.0005 else 3)
 
 
 def print_dry_run(steps: Steps, say: Callable[[str], None]) -> int:
@@ -145,11 +151,8 @@ def print_dry_run(steps: Steps, say: Callable[[str], None]) -> int:
     for step in planned:
         say(format_step(step))
     changes = [step for step in planned if isinstance(step, Change)]
-    hourly = sum(change.dollars_per_hour for change in changes)
-    if changes:
-        say(
-            f"This adds ${format_dollars(hourly)} an hour, ${hourly * 24:.2f} a day (list price; ops/core/pricing.toml)."
-        )
+    for line in describe_costs(changes):
+        say(line)
     if changes:
         say(f"Plan: {count_by_kind(changes)}.")
     say(f"{len(changes)} to make; nothing was touched")
@@ -159,6 +162,19 @@ def print_dry_run(steps: Steps, say: Callable[[str], None]) -> int:
 def count_by_kind(changes: Sequence[Change]) -> str:
     signs = [change.sign for change in changes]
     return f"{signs.count('+')} to add, {signs.count('~')} to change, {signs.count('-')} to remove"
+
+
+def describe_costs(changes: Sequence[Change]) -> Iterator[str]:
+    """Yield what the changes cost: by the hour what stays, in all a job that has a time limit."""
+    jobs = [change for change in changes if change.dollars_at_most]
+    hourly = sum(change.dollars_per_hour for change in changes if not change.dollars_at_most)
+    if jobs:
+        most = pricing.format_price(sum(job.dollars_at_most for job in jobs), 2)
+        yield f"The job costs at most ${most} in all (list price; ops/core/pricing.toml)."
+    if hourly or len(changes) > len(jobs) == 0:
+        verb = "saves" if hourly < 0 else "adds"
+        day = pricing.format_price(abs(hourly) * 24, 2)
+        yield f"This {verb} ${format_dollars(abs(hourly))} an hour, ${day} a day (list price; ops/core/pricing.toml)."
 
 
 def apply(steps: Steps, account: Account, say: Callable[[str], None]) -> int:

@@ -1,13 +1,12 @@
-"""AWS's list prices, from the dated table pricing.toml. A missing price is an error, not a zero."""
+"""AWS's list prices, from the dated table pricing.toml. A price that is not in it is NaN, which is printed as "?": it stops nothing."""
 
 from __future__ import annotations
 
+import math
 import tomllib
 from functools import cache
 from pathlib import Path
 from typing import Any
-
-from ops.core.errors import OpsError
 
 TABLE = Path(__file__).with_name("pricing.toml")
 HOURS_A_MONTH = 730
@@ -19,13 +18,23 @@ def read_prices() -> dict[str, Any]:
 
 
 def price_instances(service: str, instance_type: str, count: int = 1) -> float:
-    """Return dollars an hour for `count` instances; `service` is ec2 or sagemaker. Raises OpsError for a type not in the table."""
-    try:
-        return float(read_prices()[service][instance_type]) * count
-    except KeyError:
-        raise OpsError(
-            f"ops/core/pricing.toml has no price for {instance_type}: add it under [{service}], with its date."
-        ) from None
+    """Return dollars an hour for `count` instances, NaN for a type not in the table; `service` is ec2 or sagemaker."""
+    return float(read_prices()[service].get(instance_type, math.nan)) * count
+
+
+def format_price(amount: float, digits: int) -> str:
+    """Return the amount with its digits, or "?" when it is unknown."""
+    return "?" if math.isnan(amount) else f"{amount:.{digits}f}"
+
+
+def find_known(amount: float) -> float | None:
+    """Return the amount, None when it is unknown."""
+    return None if math.isnan(amount) else amount
+
+
+def round_price(amount: float, digits: int) -> float | None:
+    """Return the rounded amount for --json, None when it is unknown."""
+    return None if math.isnan(amount) else round(amount, digits)
 
 
 def price_disk(gib: int) -> float:

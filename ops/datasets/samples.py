@@ -1,4 +1,4 @@
-"""Test pictures of the current dataset, drawn by seed and sent where the function may read them."""
+"""Test pictures of a dataset, drawn by seed and sent where the function may read them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from ops.core.aws.account import Account
 from ops.core.output import say
 from ops.core.settings import IMAGES, Settings
-from ops.datasets.manifest import build_shard_key, read_current
+from ops.datasets.manifest import Manifest, build_shard_key
 
 
 @dataclass(frozen=True)
@@ -29,9 +29,8 @@ class Sample:
         return f"s3://{settings.bucket}/{self.key(settings)}"
 
 
-def draw_samples(account: Account, count: int, seed: int) -> list[Sample]:
+def draw_manifest_samples(manifest: Manifest, count: int, seed: int) -> list[Sample]:
     """Return `count` different pictures of the test split, or all if there are fewer; the same for the same data and seed."""
-    manifest = read_current(account)
     pictures = [
         Sample(file.path, shard.label, file.sha256, shard.sha256)
         for shard in manifest.shards

@@ -7,9 +7,9 @@ from contextlib import contextmanager
 
 from ops.core.aws.account import Account
 from ops.core.errors import STOPPED, OpsError
-from ops.endpoint import plan, probe
+from ops.endpoint import evaluation, plan, probe
 from ops.jobs import training_jobs
-from ops.releases import build, gate, history, image_build, preflight
+from ops.releases import build, gate, history, image_build, preflight, release_samples
 from ops.releases.build import Release
 
 
@@ -52,8 +52,13 @@ def check_gate(account: Account, have: plan.Facts, release: Release, because: st
         raise OpsError(
             f"The metadata of release {release.short} is missing. Run the preflight again: invoke sm.preflight --job {release.job}"
         )
-    now = probe.find_release_summary(account, have.live) if have.live else None
-    found = gate.findings(new, now, account.settings.endpoint.worse_at_most)
+    now = release_samples.find_release_summary(account, have.live) if have.live else None
+    found = gate.findings(
+        new,
+        now,
+        account.settings.endpoint.worse_at_most,
+        lambda: evaluation.pair_answers(account, new, now) if now else None,
+    )
     if have.live and now is None:
         found = [f"the release of the live config {have.live} has no metadata, so the gate cannot compare with it"]
     if found and not because:
@@ -62,6 +67,15 @@ def check_gate(account: Account, have: plan.Facts, release: Release, because: st
             'To deploy it anyway, give a reason: invoke sm.deploy ... --because "..."', STOPPED,
         )  # fmt: skip
     return found
+
+
+def compare_rollback(account: Account, have: plan.Facts, release: Release) -> list[str]:
+    """Return what the gate would say of going back to a release from the live one: a rollback is never stopped by it."""
+    target, now = (
+        build.read_summary(account, release.digest),
+        release_samples.find_release_summary(account, have.live),
+    )
+    return gate.findings(target, now, account.settings.endpoint.worse_at_most) if target else []
 
 
 def has_been_deployed(account: Account, have: plan.Facts, want: plan.EndpointSpec) -> bool:

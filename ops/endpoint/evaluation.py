@@ -14,8 +14,10 @@ from ops.core.errors import OpsError
 from ops.core.output import say
 from ops.core.paths import ROOT
 from ops.datasets import local_shards, samples
+from ops.datasets.manifest import Manifest, read_current
 from ops.endpoint import probe
-from ops.releases import history
+from ops.releases import history, release_samples
+from ops.releases.gate import Pairs
 from ops.releases.records import ReleaseSummary
 from ops.releases.trained_model import fetch_model
 
@@ -44,6 +46,32 @@ def evaluate_model(account: Account, job: str) -> ModelEvaluation:
     return ModelEvaluation(found["accuracy"], found["pictures"], found["answers"])
 
 
+def pair_answers(account: Account, new: ReleaseSummary, live: ReleaseSummary) -> Pairs | None:
+    """Compare the trained models of two releases on each picture of the current test split; None where that cannot be done."""
+    try:
+        dataset = read_current(account)
+        if not new.data == live.data == dataset.digest:
+            return None
+        ours, theirs = (evaluate_model(account, summary.job).answers for summary in (new, live))
+    except OpsError as error:
+        say(f"The two models cannot be compared picture by picture: {error}")
+        return None
+    truth = {path: label for label, path, _ in release_samples.list_test_pictures(dataset)}
+    pairs = count_pairs(truth, ours, theirs)
+    if pairs.pictures < len(truth) or not truth:
+        return None
+    say(f"Release {new.digest[:12]} against the live one: {pairs}.")
+    return pairs
+
+
+def count_pairs(truth: dict[str, str], ours: dict[str, str], theirs: dict[str, str]) -> Pairs:
+    """Return how often only one of two models is right, over the pictures that both classified."""
+    both = [path for path in truth if path in ours and path in theirs]
+    wins = sum(ours[path] == truth[path] != theirs[path] for path in both)
+    losses = sum(theirs[path] == truth[path] != ours[path] for path in both)
+    return Pairs(len(both), wins, losses)
+
+
 @dataclass(frozen=True)
 class EndpointEvaluation:
     """The answers that the endpoint gave to a sample of the test split. `wrong` holds sentences on what is worse than expected."""
@@ -57,11 +85,16 @@ class EndpointEvaluation:
 
 
 def evaluate_endpoint(account: Account, count: int, seed: int) -> EndpointEvaluation:
-    """Send test pictures to the endpoint, and compare with the test results of its own release and of the one before. Raises OpsError."""
+    """Send test pictures to the endpoint, and compare with the test results of its own release and of the one before.
+
+    The pictures are of the dataset that its own release was tested on. Raises OpsError when that is missing.
+    """
     config = probe.require_endpoint(account)["EndpointConfigName"]
     if count < 1:
         raise OpsError(f"--live must be at least 1, not {count}.")
-    drawn = samples.draw_samples(account, count, seed)
+    own = release_samples.require_live_summary(account)
+    dataset = release_samples.read_release_manifest(account, own)
+    drawn = samples.draw_manifest_samples(dataset, count, seed)
     if not drawn:
         raise OpsError("The test split has no pictures. Push some: invoke data.push --dir DIR")
     say(f"Sending {len(drawn)} test pictures to {account.settings.endpoint_name} ...")
@@ -71,19 +104,39 @@ def evaluate_endpoint(account: Account, count: int, seed: int) -> EndpointEvalua
         for one in drawn
     ]
     right = sum(one["truth"] == one["answer"] for one in answers)
-    wrong = findings(
-        right, len(drawn), account.settings.endpoint.worse_at_most, list_expected_releases(account, config)
-    )
+    expected = list_expected_releases(account, config, own, dataset)
+    wrong = findings(right, len(drawn), account.settings.endpoint.worse_at_most, expected)
     return EndpointEvaluation(config, right, len(drawn), right / len(drawn), list(wrong), answers)
 
 
-def list_expected_releases(account: Account, config: str) -> Iterator[tuple[str, ReleaseSummary]]:
-    """Yield (phrase, summary) of the releases that the endpoint is compared with: its own, and the one that was live before."""
-    if own := probe.find_release_summary(account, config):
-        yield "its own release", own
+def list_expected_releases(
+    account: Account, config: str, own: ReleaseSummary, dataset: Manifest
+) -> Iterator[tuple[str, ReleaseSummary]]:
+    """Yield (phrase, summary) of the releases that the endpoint is compared with: its own, and the one that was live before.
+
+    The earlier one is left out when it was tested on other pictures: its accuracy says nothing about these.
+    """
+    yield "its own release", own
     before = history.find_rollback_target(history.read_notes(account), config)
-    if before and (other := probe.find_release_summary(account, before.config)):
+    other = release_samples.find_release_summary(account, before.config) if before else None
+    if other and was_tested_on(account, other, dataset):
         yield "the release before it", other
+
+
+def was_tested_on(account: Account, summary: ReleaseSummary, dataset: Manifest) -> bool:
+    """Return whether a release was tested on the same pictures as this dataset has, and say so when it was not."""
+    if summary.data == dataset.digest:
+        return True
+    try:
+        theirs = release_samples.read_release_manifest(account, summary)
+    except OpsError:
+        theirs = None
+    if theirs and release_samples.have_same_tests(theirs, dataset):
+        return True
+    say(
+        f"The release before it, {summary.digest[:12]}, was tested on other pictures (dataset {summary.data[:12]}): not compared."
+    )
+    return False
 
 
 def findings(right: int, count: int, margin: float, expected: Iterable[tuple[str, ReleaseSummary]]) -> Iterator[str]:

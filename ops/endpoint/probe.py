@@ -9,9 +9,8 @@ from typing import Any
 from ops.core.aws.account import Account
 from ops.core.errors import ROLLED_BACK, AwsError, OpsError
 from ops.endpoint import plan
-from ops.releases import build, golden
+from ops.releases import build, golden, release_samples
 from ops.releases.build import Release
-from ops.releases.records import ReleaseSummary
 
 BUSY_S = (0.5, 1.0, 2.0, 4.0)
 
@@ -57,24 +56,11 @@ def invoke_with_retry(account: Account, picture: bytes) -> dict[str, Any]:
     return invoke_once(account, picture)
 
 
-def parse_short_digest(account: Account, config: str) -> str:
-    """Return the first digits of a release's digest, which a config's name contains."""
-    return config.removeprefix(account.settings.prefix + "-").split("-")[0]
-
-
-def find_release_summary(account: Account, config: str) -> ReleaseSummary | None:
-    """Return the summary of the release whose digest a config's name contains; None when that release is not stored."""
-    found = [
-        digest
-        for digest in build.list_release_digests(account)
-        if digest.startswith(parse_short_digest(account, config))
-    ]
-    return build.read_summary(account, found[0]) if found else None
-
-
 def find_live_release(account: Account) -> Release:
     """Return the release that is live. Raises OpsError when there is no endpoint."""
-    return build.find_release(account, parse_short_digest(account, require_endpoint(account)["EndpointConfigName"]))
+    return build.find_release(
+        account, release_samples.parse_short_digest(account, require_endpoint(account)["EndpointConfigName"])
+    )
 
 
 def require_endpoint(account: Account) -> dict[str, Any]:

@@ -224,7 +224,7 @@ def register_target_steps(have: Facts, settings: Settings, bounds: Bounds | None
             SERVICE,
             "register_scalable_target",
             args,
-            why=f"{', '.join(words)}{'; costs up to' if extra else ''}",
+            why=f"{', '.join(words)}{'; adds up to' if extra else ''}",
             dollars_per_hour=extra,
         )
     )
@@ -270,7 +270,7 @@ def schedule_steps(have: Facts, settings: Settings, now: datetime) -> Steps:
                 SERVICE,
                 "put_scheduled_action",
                 args,
-                why=f"{why}{'; costs up to' if extra else ''}",
+                why=f"{why}{'; adds up to' if extra else ''}",
                 dollars_per_hour=extra,
             )
         )

@@ -9,13 +9,17 @@ from typing import Any
 
 from ops.core import pricing
 from ops.core.aws.account import Account
+from ops.core.errors import AwsError, OpsError
 from ops.core.output import format_table
 from ops.endpoint import alarms, plan, probe
 
 
 @dataclass(frozen=True)
 class Status:
-    """The status of the endpoint. `requests` and `errors_5xx` are of the last `minutes`; `expires` is "" without such a tag."""
+    """The status of the endpoint. `requests` and `errors_5xx` are of the last `minutes`; `expires` is "" without such a tag.
+
+    The dollars are None when ops/core/pricing.toml has no price for the instance type.
+    """
 
     endpoint: str
     status: str
@@ -26,8 +30,8 @@ class Status:
     requests: int
     errors_5xx: int
     minutes: int
-    dollars_per_hour: float
-    dollars_so_far: float
+    dollars_per_hour: float | None
+    dollars_so_far: float | None
     expires: str
     since: str
     in_state_minutes: int
@@ -55,8 +59,8 @@ def read_status(account: Account, minutes: int) -> tuple[Status, str]:
         requests=requests,
         errors_5xx=failed,
         minutes=minutes,
-        dollars_per_hour=hourly,
-        dollars_so_far=round(hourly * (now - found["CreationTime"]).total_seconds() / 3600, 2),
+        dollars_per_hour=pricing.round_price(hourly, 6),
+        dollars_so_far=pricing.round_price(hourly * (now - found["CreationTime"]).total_seconds() / 3600, 2),
         expires=read_expiry(account, found["EndpointArn"]),
         since=f"{found['CreationTime']:%Y-%m-%dT%H:%MZ}",
         in_state_minutes=round((now - found["LastModifiedTime"]).total_seconds() / 60),
@@ -70,10 +74,14 @@ def read_expiry(account: Account, arn: str) -> str:
     return next((tag["Value"] for tag in tags if tag["Key"] == "kennel:expires"), "")
 
 
+def format_cost(amount: float | None, digits: int) -> str:
+    return "?" if amount is None else f"{amount:.{digits}f}"
+
+
 def describe_status(seen: Status, failure: str) -> str:
     row = (
         seen.endpoint, seen.status, f"{seen.instance_type} x {seen.instances} of {seen.desired}", f"{seen.errors_5xx} of {seen.requests}",
-        f"{seen.dollars_per_hour:.3f}", f"{seen.dollars_so_far:.2f}", seen.expires or "never", seen.config,
+        format_cost(seen.dollars_per_hour, 3), format_cost(seen.dollars_so_far, 2), seen.expires or "never", seen.config,
     )  # fmt: skip
     columns = ("endpoint", "status", "instances", f"5xx in {seen.minutes} min", "$/h", "$ so far", "expires", "config")
     text = format_table(columns, [row])
@@ -87,7 +95,14 @@ def read_log(account: Account, minutes: int, errors: bool) -> list[tuple[str, st
     probe.require_endpoint(account)
     since = int((time.time() - minutes * 60) * 1000)
     args = {"logGroupName": alarms.log_group(account.settings), "startTime": since}
-    events = account.list_all("logs", "filter_log_events", "events", **args)
+    try:
+        events = account.list_all("logs", "filter_log_events", "events", **args)
+    except AwsError as error:
+        if not error.says("ResourceNotFound"):
+            raise
+        raise OpsError(
+            f"The log group {args['logGroupName']} is missing: it was deleted, or never created. Create it: invoke sm.deploy"
+        ) from error
     return [
         (event["logStreamName"].rsplit("/", 1)[-1], event["message"])
         for event in events

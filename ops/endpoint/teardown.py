@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ops.core import pricing
 from ops.core.aws.account import Account
 from ops.core.plan import Change, Steps, Wait
 from ops.core.settings import Settings
@@ -35,6 +36,7 @@ def steps(have: tuple[plan.Facts, scaling.Facts], settings: Settings) -> Steps:
             "delete_endpoint",
             {"EndpointName": name},
             why=f"delete endpoint {name}",
+            dollars_per_hour=-pricing.price_instances("sagemaker", there.instance_type, there.desired),
             danger="callers fail from now on",
         )
         yield Wait(f"endpoint {name}", plan.poll_deletion, why="its role must exist until it is deleted")
@@ -50,4 +52,10 @@ def steps(have: tuple[plan.Facts, scaling.Facts], settings: Settings) -> Steps:
             why=f"delete model {model}; its release stays in the bucket",
         )
     if watching := sorted({*there.alarms, *there.guards}):
-        yield Change("cloudwatch", "delete_alarms", {"AlarmNames": watching}, why="remove the endpoint's alarms")
+        yield Change(
+            "cloudwatch",
+            "delete_alarms",
+            {"AlarmNames": watching},
+            why="remove the endpoint's alarms",
+            dollars_per_hour=-pricing.price_alarm() * len(watching),
+        )

@@ -11,7 +11,7 @@ from ops.core import pricing
 from ops.core.aws.account import Account, iterate_poll_intervals
 from ops.core.errors import OpsError
 from ops.core.output import say
-from ops.jobs.training_jobs import GROUP, UNDER_WAY, describe_existing
+from ops.jobs.training_jobs import GROUP, UNDER_WAY, describe_existing, has_log_group
 
 # training/fit.py writes these two lines; tests/e2e/test_training.py checks that the two still match.
 EPOCH = re.compile(r"^epoch (\d+)/(\d+)  train loss (\S+)  valid loss (\S+) .*?(\d+) images/s .*?([\d.]+) s$")
@@ -66,7 +66,7 @@ def watch_until_end(account: Account, name: str) -> dict[str, Any]:
         described: dict[str, Any] = account.call("sagemaker", "describe_training_job", TrainingJobName=name)
         progress = tail.print_new()  # after the description, so that an ended job's last lines are not missed
         if progress:
-            say(f"{name}: {progress}  ${compute_job_cost(described):.4f} so far")
+            say(f"{name}: {progress}  ${pricing.format_price(compute_job_cost(described), 4)} so far")
         if described["SecondaryStatus"] != seen:
             seen = described["SecondaryStatus"]
             say(f"{name}: {seen}")
@@ -77,7 +77,7 @@ def watch_until_end(account: Account, name: str) -> dict[str, Any]:
 
 
 def compute_job_cost(described: dict[str, Any]) -> float:
-    """Return the job's cost so far in dollars, at on-demand list prices; by its billed time once AWS reports that."""
+    """Return the job's cost so far in dollars, at on-demand list prices; NaN when unknown; by its billed time once AWS reports that."""
     resource = described["ResourceConfig"]
     rate = pricing.price_instances("sagemaker", resource["InstanceType"], resource["InstanceCount"])
     if billed := described.get("BillableTimeInSeconds"):  # of each host
@@ -106,6 +106,10 @@ def read_log(account: Account, job: str) -> list[tuple[str, str]]:
     """Return (host, line) of a training job's whole log. Raises OpsError when there is no such job."""
     describe_existing(account, job)
     streams = Tail(account, f"{job}/").read_new()
+    if not streams and not has_log_group(account):
+        raise OpsError(
+            f"The log group {GROUP} is missing, and the log of {job} with it. The next job creates it: invoke sm.train"
+        )
     return [(parse_host_name(stream), line) for stream, lines in streams.items() for line in lines]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from dataclasses import dataclass
 from typing import Any
 
@@ -46,12 +47,19 @@ def find_training_job(account: Account, name: str) -> dict[str, Any] | None:
 
 def describe_existing(account: Account, name: str) -> dict[str, Any]:
     """Return AWS's description of the job. Raises OpsError when there is none."""
-    found = find_training_job(account, name)
+    # IAM lets the operator describe jobs of this stack only: any other name would be answered with AccessDenied.
+    found = find_training_job(account, name) if name.startswith(f"{account.settings.prefix}-") else None
     if found is None:
-        raise OpsError(
-            f"There is no training job {name}. Its name was printed at its start; start one: invoke sm.train"
-        )
+        raise build_missing_job_error(account, name)
     return found
+
+
+def build_missing_job_error(account: Account, name: str) -> OpsError:
+    """Return the error for a job that this stack does not have; it names the most similar job that has files in the bucket."""
+    jobs = [folder.split("/")[1] for folder in account.bucket.folders("jobs/")]
+    near = difflib.get_close_matches(name, jobs, n=1, cutoff=0.5)
+    hint = f"Did you mean {near[0]}?" if near else f"Its jobs begin with {account.settings.prefix}-."
+    return OpsError(f"No job of this stack is called {name}. {hint} Start one: invoke sm.train")
 
 
 def find_newest_completed(account: Account, instances: int) -> str:
@@ -126,7 +134,12 @@ def steps(have: Facts, order: Order, settings: Settings) -> Steps:
     if order.spot:
         why += ", on spot capacity (AWS may interrupt it; the price shown is on demand)"
     yield Change(
-        "sagemaker", "create_training_job", build_training_request(have, order, settings), why, dollars_per_hour=rate
+        "sagemaker",
+        "create_training_job",
+        build_training_request(have, order, settings),
+        why,
+        dollars_per_hour=rate,
+        dollars_at_most=rate * settings.train.max_runtime_s / 3600,
     )
 
 

@@ -144,7 +144,10 @@ def steps(have: Facts, search: Search, code: str, wait: bool) -> Steps:
             yield from training_jobs.create_training_log_steps(search.settings)
         args = build_tuning_request(have, search, code)
         try:
-            yield Change("sagemaker", "create_hyper_parameter_tuning_job", args, *estimate_search_cost(search))
+            why, rate, most = estimate_search_cost(search)
+            yield Change(
+                "sagemaker", "create_hyper_parameter_tuning_job", args, why, dollars_per_hour=rate, dollars_at_most=most
+            )
         except AwsError as error:
             if not error.says("ResourceInUse"):  # a retry after a lost response: the job of this name is ours
                 raise
@@ -152,16 +155,16 @@ def steps(have: Facts, search: Search, code: str, wait: bool) -> Steps:
         yield Wait(name, TrialPrinter(name), "until its trials have ended", timeout_s=search.seconds)
 
 
-def estimate_search_cost(search: Search) -> tuple[str, float]:
-    """Return (description with the most that it can cost, dollars an hour)."""
+def estimate_search_cost(search: Search) -> tuple[str, float, float]:
+    """Return (description with the most that it can cost, dollars an hour, dollars in all at most)."""
     train, hosts = search.settings.train, search.settings.tune.instances
     rate = pricing.price_instances("sagemaker", train.instance_type, hosts)
     most = rate * search.trials * train.max_runtime_s / 3600
     why = (
         f"run {search.trials} trials, {search.parallel} at a time, on {hosts} x {train.instance_type}, "
-        f"each at most {train.max_runtime_s} s: ${most:.2f} at most"
+        f"each at most {train.max_runtime_s} s: ${pricing.format_price(most, 2)} at most"
     )
-    return why, rate * min(search.parallel, search.trials)
+    return why, rate * min(search.parallel, search.trials), most
 
 
 def build_tuning_request(have: Facts, search: Search, code: str) -> dict[str, Any]:

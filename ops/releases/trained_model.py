@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ops.core import pricing
 from ops.core.aws.account import Account
 from ops.core.errors import OpsError
 from ops.core.files import extract_tar
@@ -69,7 +70,7 @@ class TrainingResult:
     best_epoch: int | None
     ledger: dict[str, Any]
     seconds: int | None
-    dollars: float
+    dollars: float | None  # None when ops/core/pricing.toml has no price
 
 
 def read_training_result(account: Account, described: dict[str, Any]) -> TrainingResult:
@@ -86,7 +87,7 @@ def read_training_result(account: Account, described: dict[str, Any]) -> Trainin
         best_epoch=last.get("best_epoch"),
         ledger={key: value for key, value in ledger.items() if key != "passes"},
         seconds=described.get("TrainingTimeInSeconds"),
-        dollars=round(follow.compute_job_cost(described), 4),
+        dollars=pricing.round_price(follow.compute_job_cost(described), 4),
     )
 
 
@@ -101,12 +102,13 @@ def describe_result(found: TrainingResult, described: dict[str, Any]) -> str:
             f"Read its log: invoke sm.logs --job {found.job}"
         )
     padding = counted.padding
+    cost = "?" if found.dollars is None else f"{found.dollars:.4f}"
     proof = "each picture was used once per epoch" + (
         f" ({padding} repeated to fill the last batch)" if padding else ""
     )
     return (
         f"{found.job}: Completed. Test accuracy {test.accuracy:.4f}, loss {test.loss:.4f} on {test.pictures} pictures; "
-        f"{proof}; ${found.dollars:.4f}. {follow.describe_spot_saving(described)}\n"
+        f"{proof}; ${cost}. {follow.describe_spot_saving(described)}\n"
         f"Next: invoke sm.report {found.job}   then: invoke sm.deploy --job {found.job}"
     )
 

@@ -84,7 +84,14 @@ def draw_prices(panel: Any, plan: Plan, options: list[Option]) -> None:
     most = max((each.dollars_per_month or 0 for each in options), default=0) or 1
     for place, each in enumerate(options):
         if each.dollars_per_month is None:
-            panel.text(most * 0.02, place, "measure there", va="center", fontsize=SMALL - 1, color=GREY)
+            panel.text(
+                most * 0.02,
+                place,
+                "no price" if each.requests_per_second else "measure there",
+                va="center",
+                fontsize=SMALL - 1,
+                color=GREY,
+            )
             continue
         panel.barh(place, each.dollars_per_month, 0.62, color=BLUE if place == 0 else SKY)
         panel.text(each.dollars_per_month + most * 0.02, place, f"${each.dollars_per_month:,.0f}", va="center")

@@ -131,7 +131,7 @@ def describe_report(report: DemoReport, settings: Settings, pictures: Path) -> s
             step.name,
             f"{step.seconds:.1f}",
             step.outcome,
-            f"{step.dollars_per_hour:.3f}" if step.dollars_per_hour else "",
+            pricing.format_price(step.dollars_per_hour, 3) if step.dollars_per_hour else "",
         )
         for step in report.steps
     ]
@@ -143,7 +143,7 @@ def describe_report(report: DemoReport, settings: Settings, pictures: Path) -> s
             "",
             f"accuracy {accuracy.value:.4f} on the {accuracy.pictures} test pictures, release {accuracy.release[:12]}",
             f"{report.agreeing} of {len(report.answers)} answers through Lambda and endpoint are the trained model's own",
-            f"{report.seconds} s; left running on AWS it would cost ${report.dollars_per_hour:.3f} an hour "
+            f"{report.seconds} s; left running on AWS it would cost ${pricing.format_price(report.dollars_per_hour, 3)} an hour "
             f"(list prices of {pricing.read_prices()['dated']}, ops/core/pricing.toml)",
             f"report: {shorten_path(REPORT)}",
             "",

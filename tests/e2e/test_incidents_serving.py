@@ -2,13 +2,17 @@
 
 import json
 import random
+import re
 import shutil
 import threading
 import time
 
 import pytest
 
+from ops.core.errors import STOPPED
+from ops.datasets import manifest
 from ops.endpoint import plan
+from ops.releases import release_samples
 from tests.e2e.test_incidents import Page
 from tests.e2e.test_rollouts import Callers
 
@@ -79,6 +83,42 @@ def test_bad_model_page_rolls_back(stack_with_endpoint, digits, tmp_path):
     assert page.verified()
     assert not page.works("look")
     stack_with_endpoint("data.push", "--dir", str(digits))
+
+
+def test_evaluate_live_uses_the_releases_own_dataset(stack_with_endpoint, digits, tmp_path):
+    """Another dataset is current, with other classes: the healthy endpoint is as accurate as before, and no page says roll back."""
+    before = json.loads(stack_with_endpoint("sm.evaluate", "--live", "20", "--json").out)
+    own = manifest.read_current(stack_with_endpoint.account)
+    for split in ("train", "valid", "test"):
+        for label in ("0", "1"):
+            shutil.copytree(digits / split / label, tmp_path / "other" / split / f"other{label}")
+    stack_with_endpoint("data.push", "--dir", str(tmp_path / "other"))
+    other = manifest.read_current(stack_with_endpoint.account)
+    after = stack_with_endpoint("sm.evaluate", "--live", "20", "--json")
+    assert (after.code, json.loads(after.out)["answers"]) == (0, before["answers"])
+    assert json.loads(after.out)["wrong"] == []
+    drawn = release_samples.draw_live_samples(
+        stack_with_endpoint.account, 20, 0
+    )  # those that lambda.invoke --sample sends
+    assert [one.name for one in drawn] == [one["picture"] for one in before["answers"]]
+
+    stack_with_endpoint.account.call("s3", "delete_object", Bucket=stack_with_endpoint.settings.bucket, Key=own.key)
+    refused = stack_with_endpoint("sm.evaluate", "--live", "20", ok=False)
+    assert refused.code == 1
+    assert f"was tested on dataset {own.digest[:12]}, which is missing" in refused.err
+    assert f"the current dataset is {other.digest[:12]}" in refused.err
+    stack_with_endpoint("data.push", "--dir", str(digits))
+
+
+def test_gate_compares_models_on_the_same_pictures(stack_with_endpoint):
+    short = type(stack_with_endpoint)(stack_with_endpoint.file.with_name("servedshort.yaml"))
+    short.file.write_text(stack_with_endpoint.file.read_text().replace("epochs: 2", "epochs: 1, lr: 0.000001"))
+    job = json.loads(short("sm.train", "--json").out)["job"]
+    refused = short("sm.deploy", "--job", job, ok=False)
+    assert refused.code == STOPPED
+    assert re.search(
+        r"accuracy on the test split is lower: .* on the same \d+ test pictures \d+ wins, \d+ losses, p = ", refused.err
+    )
 
 
 def test_endpoint_stuck_page_replaces_the_endpoint(stack_with_endpoint, inject_fault):

@@ -185,8 +185,9 @@ def test_unknown_job_is_reported_by_every_command(stack):
     for command in (("sm.attach", nope), ("sm.stop", nope), ("sm.explain", nope), ("sm.logs", "--job", nope)):
         refused = stack(*command, ok=False)
         assert refused.code == 1
-        assert f"There is no training job {nope}" in refused.err
-    assert stack("sm.attach", "another-stacks", ok=False).code == 4  # the operator may not even look
+        assert f"No job of this stack is called {nope}" in refused.err
+    other = stack("sm.attach", "another-stacks", ok=False)  # the operator may not even look at it
+    assert (other.code, "No job of this stack is called somebody-elses. Its jobs begin with" in other.err) == (1, True)
     assert "--via must be one of boto3, sdk" in stack("sm.train", "--via", "terraform", ok=False).err
 
 

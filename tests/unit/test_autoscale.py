@@ -52,7 +52,7 @@ def test_bare_endpoint_gets_bounds_and_a_policy():
                 "ScheduledScalingSuspended": False,
             },
         },
-        why="scale between 1 and 2 instances; costs up to",
+        why="scale between 1 and 2 instances; adds up to",
         dollars_per_hour=0.115,
     )
     assert policy == change.Change(
@@ -130,7 +130,7 @@ def test_schedule_has_the_name_of_the_stack_and_its_price():
         "Timezone": "Europe/Berlin",
         "ScalableTargetAction": {"MinCapacity": 2, "MaxCapacity": 6},
     }
-    assert morning.why == "scale between 2 and 6 instances from cron(45 7 ? * MON-FRI *) Europe/Berlin; costs up to"
+    assert morning.why == "scale between 2 and 6 instances from cron(45 7 ? * MON-FRI *) Europe/Berlin; adds up to"
     assert morning.dollars_per_hour == pytest.approx(4 * 0.115)  # beyond the two that are priced already
     assert launch.dollars_per_hour == 0
     later = datetime(2026, 12, 2, tzinfo=UTC)
@@ -142,12 +142,12 @@ def test_schedule_has_the_name_of_the_stack_and_its_price():
 @pytest.mark.parametrize(
     ("have", "bounds", "why", "dollars"),
     [
-        (scaling.Facts((1, 2), RIGHT), (3, 6), "scale between 3 and 6 instances, start 2 more at once; costs up to", 0.575),
+        (scaling.Facts((1, 2), RIGHT), (3, 6), "scale between 3 and 6 instances, start 2 more at once; adds up to", 0.575),
         (scaling.Facts((1, 4), RIGHT, instances=4), None, "scale between 1 and 2 instances, remove 2 at once", 0),
-        (scaling.Facts((1, 2), RIGHT, ("DynamicScalingOutSuspended",)), None, "resume scaling out; costs up to", 0.115),
+        (scaling.Facts((1, 2), RIGHT, ("DynamicScalingOutSuspended",)), None, "resume scaling out; adds up to", 0.115),
         (
             scaling.Facts((1, 9), RIGHT, ("DynamicScalingOutSuspended", "ScheduledScalingSuspended")), None,
-            "resume scaling out and the schedule, scale between 1 and 2 instances; costs up to", 0.115,
+            "resume scaling out and the schedule, scale between 1 and 2 instances; adds up to", 0.115,
         ),
     ],
 )  # fmt: skip

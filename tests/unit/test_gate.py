@@ -1,13 +1,16 @@
 """What a release must not be without a reason; which deployment a roll-back goes back to; when an endpoint may go."""
 
 from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 
 import pytest
 
 from ops.core.errors import OpsError
-from ops.endpoint import cleanup
+from ops.endpoint import cleanup, deployment, evaluation, plan
 from ops.releases import gate, history
+from ops.releases.build import Release
 from ops.releases.records import DeploymentNote, JobRelease, ReleaseSummary, parse
+from tests.conftest import settings_of
 
 LIVE = ReleaseSummary(
     digest="a" * 64, job="job", tar="sum", classes=["a", "b", "c"], accuracy=0.95, pictures=360, data="d" * 64,
@@ -118,3 +121,39 @@ def test_corrupt_record_is_named(record, data, why):
 def test_newer_record_is_parsed_without_its_new_fields():
     data = LIVE.model_dump_json().replace("{", '{"newer": 1, ', 1)
     assert parse(ReleaseSummary, data.encode(), "about.json") == LIVE
+
+
+def test_rollback_to_other_classes_says_so(monkeypatch):
+    target = LIVE.model_copy(update={"classes": ["a", "b"], "data": "e" * 64})
+    monkeypatch.setattr(deployment.build, "read_summary", lambda account, digest: target)
+    monkeypatch.setattr(deployment.release_samples, "find_release_summary", lambda account, config: LIVE)
+    account = SimpleNamespace(settings=settings_of())
+    classes, data = deployment.compare_rollback(account, plan.Facts(), Release("e" * 64, "job"))
+    assert classes == "its 2 classes differ from the 3 of the live release: removed c"
+    assert data.startswith("it was trained on another dataset")
+
+
+@pytest.mark.parametrize(
+    ("wins", "losses", "p"),
+    [(0, 0, 1.0), (0, 5, 1 / 32), (1, 4, 6 / 32), (5, 0, 1.0), (3, 3, 42 / 64)],
+)
+def test_paired_loss_has_mcnemars_exact_p(wins, losses, p):
+    assert gate.Pairs(1000, wins, losses).p == p
+
+
+def test_gate_lets_noise_pass_and_stops_a_real_loss():
+    """20 of 1,000 pictures fewer: noise when 190 answers differ, a real loss when 20 do."""
+    live = LIVE.model_copy(update={"accuracy": 0.571, "pictures": 1000})
+    new = live.model_copy(update={"accuracy": 0.551})
+    assert gate.findings(new, live, 0.01, lambda: gate.Pairs(1000, 85, 105)) == []
+    (stopped,) = gate.findings(new, live, 0.01, lambda: gate.Pairs(1000, 0, 20))
+    assert "on the same 1000 test pictures 0 wins, 20 losses, p = 9.54e-07" in stopped
+    (unpaired,) = gate.findings(new, live, 0.01, lambda: None)
+    assert "picture by picture they could not be compared; the difference is known to +-0.0435" in unpaired
+
+
+def test_pairs_count_only_what_one_model_gets_right():
+    truth = dict.fromkeys("abcde", "7")
+    ours = {"a": "7", "b": "7", "c": "1", "d": "2"}
+    theirs = {"a": "7", "b": "1", "c": "7", "d": "3", "e": "7"}
+    assert evaluation.count_pairs(truth, ours, theirs) == gate.Pairs(4, 1, 1)

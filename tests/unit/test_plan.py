@@ -1,8 +1,10 @@
 """Plans: a dry run and a run walk one generator, and a plan must not decide on an unknown response."""
 
+import math
+
 import pytest
 
-from ops.core import plan
+from ops.core import plan, pricing
 from ops.core.errors import AwsError
 from ops.core.plan import Change, PlanError, Unknown, Wait
 from tests.conftest import settings_of
@@ -107,6 +109,32 @@ def test_dry_run_counts_and_prices_without_a_call(capsys):
         "Plan: 1 to add, 0 to change, 0 to remove.",
         "1 to make; nothing was touched",
     ]
+
+
+@pytest.mark.parametrize(
+    ("change", "line", "costs"),
+    [
+        ({"dollars_per_hour": -0.115}, "-$0.115/h", ["This saves $0.115 an hour, $2.76 a day"]),
+        ({"dollars_per_hour": math.nan}, "$?/h", ["This adds $? an hour, $? a day"]),
+        ({"dollars_per_hour": 0.23, "dollars_at_most": 0.23}, "$0.230/h", ["The job costs at most $0.23 in all"]),
+        ({"dollars_per_hour": math.nan, "dollars_at_most": math.nan}, "$?/h", ["The job costs at most $? in all"]),
+    ],
+)
+def test_dry_run_says_what_changes_cost(change, line, costs):
+    lines = []
+    plan.print_dry_run((step for step in [Change("s", "call", {}, why="why", **change)]), lines.append)
+    assert lines == [
+        f"~ s.call: why  {line}",
+        *(f"{cost} (list price; ops/core/pricing.toml)." for cost in costs),
+        "1 to make; nothing was touched",
+    ]
+
+
+def test_unknown_price_is_nan_and_prints_a_question_mark():
+    unknown = pricing.price_instances("sagemaker", "ml.nope.large", 3)
+    assert math.isnan(unknown)
+    assert (pricing.format_price(unknown, 2), pricing.round_price(unknown, 2)) == ("?", None)
+    assert pricing.price_instances("sagemaker", "ml.m5.large", 2) == 0.23
 
 
 def test_settings_build_the_role_arn():

@@ -238,3 +238,14 @@ def test_job_name_follows_from_data_code_settings_and_hosts():
 def test_indivisible_batch_is_rejected():
     with pytest.raises(OpsError, match="is not divisible by 3 hosts"):
         spec.build_spec(SETTINGS, DATA, "sm", 3)
+
+
+def test_plan_to_a_type_without_a_price_is_whole():
+    """Under scaling, such a deployment once took the scaling away, moved the fleet, and stopped at the price."""
+    settings = settings_of(text="endpoint: {instance_type: ml.nope.large}")
+    want = plan.EndpointSpec(WANT.release, settings, image_tag=WANT.image_tag)
+    have = plan.Facts(**NETWORK, **WATCHED, endpoint=live("other"), instance_type="ml.m5.large", has_scaling=True)
+    calls = [step.call for step in preview(plan.steps(have, want)) if isinstance(step, Change)]
+    assert (
+        calls.index("deregister_scalable_target") < calls.index("update_endpoint") < calls.index("put_scaling_policy")
+    )

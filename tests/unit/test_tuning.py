@@ -22,7 +22,7 @@ DATA = Manifest("pictures", (), (), {}, "d" * 64)
 JOB = spec.build_spec(SETTINGS, DATA, "sm", chosen={"batch": "32"})
 SEARCH = tuning.Search(JOB, SETTINGS, 2, 1)
 READY = tuning.Facts(SEARCH.name(1), None, "", ("subnet-a", "subnet-b"), "sg-1", True)
-WHY, RATE = tuning.estimate_search_cost(SEARCH)
+WHY, RATE, MOST = tuning.estimate_search_cost(SEARCH)
 
 
 def other(**tune):
@@ -53,7 +53,7 @@ def test_tuning_plan_follows_the_facts(have, wait, wanted):
 def test_tuning_plan_has_its_price_and_deadline():
     asked = tuning.build_tuning_request(READY, SEARCH, "code/c/")
     assert plan.preview(tuning.steps(READY, SEARCH, "code/c/", True)) == [
-        Change("sagemaker", "create_hyper_parameter_tuning_job", asked, WHY, RATE),
+        Change("sagemaker", "create_hyper_parameter_tuning_job", asked, WHY, RATE, dollars_at_most=MOST),
         Wait(READY.free, None, "until its trials have ended", 2 * (3600 + 900)),
     ]
     assert WHY == "run 2 trials, 1 at a time, on 1 x ml.m5.xlarge, each at most 3600 s: $0.46 at most"

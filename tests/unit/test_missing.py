@@ -1,0 +1,79 @@
+"""What a command says of a thing that is not there: a job, a log group, a release's dataset, a price."""
+
+from types import SimpleNamespace
+
+import pytest
+
+from ops.core.errors import AwsError, OpsError
+from ops.endpoint import status
+from ops.endpoint.status import Status, describe_status
+from ops.jobs import follow, training_jobs
+from ops.releases import build
+from tests.conftest import settings_of
+
+JOBS = ["jobs/kennel-demo-sm1-1a2b3c4d/", "jobs/kennel-demo-sm2-99999999/"]
+
+
+def account_of(found=None, calls=None, groups=()):
+    """An account whose calls are answered by `calls`; `found` is what every call_or_none returns."""
+    return SimpleNamespace(
+        settings=settings_of(),
+        bucket=SimpleNamespace(folders=lambda prefix: JOBS),
+        call_or_none=lambda *args, **kwargs: found,
+        list_all=calls or (lambda *args, **kwargs: list(groups)),
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        ("kennel-demo-sm1-1a2b3c4e", "Did you mean kennel-demo-sm1-1a2b3c4d?"),
+        ("sm1-1a2b3c4d", "Did you mean kennel-demo-sm1-1a2b3c4d?"),
+        ("payroll", "Its jobs begin with kennel-demo-."),
+    ],
+)
+def test_unknown_job_gets_the_nearest_name(name, hint):
+    with pytest.raises(OpsError) as error:
+        training_jobs.describe_existing(account_of(), name)
+    assert str(error.value) == f"No job of this stack is called {name}. {hint} Start one: invoke sm.train"
+
+
+def test_job_of_another_stack_is_never_described():
+    account = account_of()
+    account.call_or_none = lambda *args, **kwargs: pytest.fail("AWS was called")
+    with pytest.raises(OpsError, match="No job of this stack is called payroll"):
+        training_jobs.describe_existing(account, "payroll")
+
+
+def test_endpoint_log_group_that_is_gone_is_named():
+    def refuse(*args, **kwargs):
+        raise AwsError("FilterLogEvents", "ResourceNotFoundException", "The specified log group does not exist.")
+
+    with pytest.raises(OpsError, match=r"/aws/sagemaker/Endpoints/kennel-demo is missing.*invoke sm\.deploy"):
+        status.read_log(account_of({"EndpointName": "kennel-demo"}, refuse), 15, False)
+
+
+def test_training_log_group_that_is_gone_is_named():
+    account = account_of()
+    account.call_or_none = lambda service, call, *args, **kwargs: {} if call == "describe_training_job" else None
+    with pytest.raises(OpsError, match=r"/aws/sagemaker/TrainingJobs is missing.*invoke sm\.train"):
+        follow.read_log(account, "kennel-demo-sm1-1a2b3c4d")
+
+
+def test_status_shows_all_but_an_unknown_price():
+    seen = Status(
+        "kennel-demo", "InService", "config", 1, 1, "ml.nope.large", 5, 0, 15, None, None, "", "2026-12-01T00:00Z", 3
+    )
+    row = describe_status(seen, "").splitlines()[-1].split()
+    assert row[:2] == ["kennel-demo", "InService"]
+    assert row.count("?") == 2
+
+
+def test_missing_release_file_names_its_job(monkeypatch):
+    digest = "a" * 64
+    summary = SimpleNamespace(job="kennel-demo-sm1-1a2b3c4d", tar="sum")
+    monkeypatch.setattr(build, "list_release_digests", lambda account: [digest])
+    monkeypatch.setattr(build, "read_summary", lambda account, found: summary)
+    monkeypatch.setattr(build, "is_whole", lambda account, release, tar: False)
+    with pytest.raises(OpsError, match=r"Rebuild it: invoke sm\.deploy --job kennel-demo-sm1-1a2b3c4d"):
+        build.find_release(account_of(), digest[:12])
