@@ -192,13 +192,13 @@ def enable_quickack(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) 
     """Make the reader acknowledge at once what it has read, where the system supports it (Linux); return it."""
     read, ours = reader.read, writer.get_extra_info("socket")
 
-    async def acknowledged(n: int = -1) -> bytes:
+    async def read_and_acknowledge(n: int = -1) -> bytes:
         data = await read(n)
         with suppress(OSError, AttributeError):  # the connection is closed, or this is not Linux
             ours.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
         return data
 
-    reader.read = acknowledged  # type: ignore[method-assign]
+    reader.read = read_and_acknowledge  # type: ignore[method-assign]
     return reader
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from invoke import Context
 
+from ops.core.errors import OpsError
 from ops.core.output import format_table, say
 from ops.core.task import Result, task
 
@@ -27,9 +28,12 @@ def up(c: Context, json: bool = False) -> Result:
         is_new = running is None
         if running is None:
             leftovers = processes.end_sandbox_processes(folder)
-            state.clear_sandbox_folder(folder)  # a killed sandbox leaves files; a new one starts empty
-            if leftovers:
-                say(f"Ended {leftovers} processes of a sandbox that was killed.")
+            if state.was_killed(folder):
+                say(
+                    f"The sandbox before this one was killed, and everything in it is gone. {leftovers} of its processes were ended."
+                )
+                say("Build the stack again: invoke demo, or invoke iam.apply data.up net.up")
+            state.clear_sandbox_folder(folder)
             running = client.start_sandbox(folder)
     text = (
         f"The sandbox {'is running' if is_new else 'was already running'}: pid {running.pid}, {running.url}. "
@@ -86,4 +90,40 @@ def status(c: Context, json: bool = False) -> Result:
     return Result(
         {"up": True, "url": running.url, **health, "processes": [row[2] for row in rows]},
         f"{head}\n{format_table(('pid', 'memory', 'command'), rows)}",
+    )
+
+
+@task(
+    iterable=["set"],
+    help={"name": "Fault to inject; list prints them all.", "set": "Parameter as NAME=VALUE; repeat it."},
+)
+def fault(c: Context, name: str, set: list[str] | None = None) -> Result | None:
+    """Inject a fault into the local AWS, to rehearse an incident.
+
+    `invoke sandbox.fault list` prints the faults and their parameters.
+
+    Example: invoke sandbox.fault slow --set seconds=3
+    """
+    import urllib.error
+    from json import dumps, loads
+
+    from ops.core.settings import load
+    from sandbox import client, drills, state
+
+    if name == "list":
+        return Result(drills.list_faults(), format_table(("fault", "parameters", "effect"), drills.list_faults()))
+    action, body = drills.build_request(name, set or (), load(c.config).endpoint_name)
+    if c.config.run.dry:
+        say(f"would inject fault {name}: {dumps(body)}")
+        return None
+    running = state.read(client.find_sandbox_folder(c))
+    if running is None:
+        raise OpsError("The sandbox is not running. Start it: invoke sandbox.up")
+    try:
+        reply = client.send_control_request(running, "POST", action, body)
+    except urllib.error.HTTPError as error:
+        reason = loads(error.read() or b"{}").get("error", error.reason)
+        raise OpsError(f"The sandbox refused fault {name}: {reason}") from error
+    return Result(
+        reply, f"Fault {name} is set: {dumps(reply)}. End faults of calls and capacity: invoke sandbox.fault clear"
     )

@@ -53,6 +53,11 @@ def read(folder: Path) -> State | None:
     return state if state.alive else None
 
 
+def was_killed(folder: Path) -> bool:
+    """Return whether a sandbox of this folder ended without cleaning up: its state file is there, its process is not."""
+    return (folder / "state.json").exists() and read(folder) is None
+
+
 def write(folder: Path, state: State) -> None:
     write_private_file(folder / "state.json", json.dumps(asdict(state)))
 

@@ -244,7 +244,7 @@ def inject_fault(control_sandbox):
 def demo_stack(make_stack, digits):
     """A stack on which the whole demo ran once: the demo itself is the first thing that is tested."""
     cli = make_stack("whole")
-    cli.typed("demo", timeout=400)
+    cli.typed("demo", timeout=500)
     return cli
 
 

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from invoke import Context
 
+from ops.core.errors import FINDINGS
 from ops.core.output import format_table
 from ops.core.task import Result, task
+
+LINE = 100  # characters of a matching line
 
 
 @task(help={"json": "Print the result as JSON."})
@@ -20,9 +23,11 @@ def list(c: Context, json: bool = False) -> Result:
     return Result(found, format_table(("page", "title"), found.items()))
 
 
-@task(help={"page": "Name of a page, as in runbook.list."})
+@task(help={"page": "Name of a page as in runbook.list, or a part of it."})
 def show(c: Context, page: str) -> Result | None:
-    """Print a runbook.
+    """Print a runbook, with commands ready to paste.
+
+    After -f FILE, the commands on the page have -f FILE too.
 
     Example: invoke runbook.show endpoint-5xx
     """
@@ -31,10 +36,32 @@ def show(c: Context, page: str) -> Result | None:
     from rich.console import Console
     from rich.markdown import Markdown
 
+    from ops.core.settings import find_settings_file
     from ops.incidents import runbooks
 
-    text = runbooks.find_page(page).read_text()
+    text = runbooks.render_page(runbooks.find_page(page).read_text(), str(find_settings_file(c) or ""))
     if not sys.stdout.isatty():
         return Result(text, text)
     Console().print(Markdown(text))
     return None
+
+
+@task(help={"words": "Words of an error, an alarm or a title, in quotes.", "json": "Print the result as JSON."})
+def find(c: Context, words: str, json: bool = False) -> Result:
+    """Find the runbooks for an error message, an alarm or a symptom.
+
+    Exit code 7 if no page contains the words.
+
+    Example: invoke runbook.find "no healthy instance"
+    """
+    from dataclasses import asdict
+
+    from ops.incidents import runbooks
+
+    found = runbooks.search_pages(words)
+    data = [asdict(one) for one in found]
+    if not found:
+        text = f"No runbook contains {words!r}. Use fewer words, or list the pages: invoke runbook.list"
+        return Result(data, text, code=FINDINGS)
+    rows = [(one.page, one.part, one.line[:LINE]) for one in found]
+    return Result(data, f"{format_table(('page', 'in', 'line'), rows)}\nNext: invoke runbook.show {found[0].page}")

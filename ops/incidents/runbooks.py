@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import difflib
+import re
+import shlex
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from ops.core.errors import OpsError
@@ -21,13 +25,63 @@ def read_title(path: Path) -> str:
 
 
 def find_page(name: str) -> Path:
-    """Return the page of this name, with or without .md. Raises OpsError with the nearest name."""
+    """Return the page of this name, or the only one whose name contains it. Raises OpsError with the nearest names."""
     pages = list_pages()
-    found = pages.get(name.removesuffix(".md"))
-    if found is None:
-        near = difflib.get_close_matches(name, pages, n=1)
+    wanted = name.removesuffix(".md").lower()
+    if wanted in pages:
+        return pages[wanted]
+    holding = [page for page in pages if wanted and wanted in page]
+    if len(holding) == 1:
+        return pages[holding[0]]
+    if holding:
         raise OpsError(
-            f"There is no runbook {name}."
-            + (f" Did you mean {near[0]}?" if near else " List them: invoke runbook.list")
+            f"Several runbooks match {name}: {', '.join(holding)}. Show one: invoke runbook.show {holding[0]}"
         )
-    return found
+    near = difflib.get_close_matches(wanted, pages, n=1)
+    hint = f"Did you mean {near[0]}?" if near else f"Search the pages: invoke runbook.find {shlex.quote(name)}"
+    raise OpsError(f"There is no runbook {name}. {hint}")
+
+
+FRONT_MATTER = re.compile(r"\A---\n.*?\n---\n", re.S)
+FENCE_ATTRIBUTES = re.compile(r"^(\s*```\w+) \{[^}\n]*\}$", re.M)
+COMMAND = re.compile(r"^(\s*\$ (?:[A-Z_0-9]+=\S+ )?invoke )(?!-f )", re.M)
+
+
+def render_page(text: str, settings_file: str = "") -> str:
+    """Return a page as people read it: without front matter and attributes, with `-f` in its commands if a file is given."""
+    shown = FENCE_ATTRIBUTES.sub(r"\1", FRONT_MATTER.sub("", text))
+    if not settings_file:
+        return shown
+    return COMMAND.sub(lambda found: f"{found[1]}-f {shlex.quote(settings_file)} ", shown)
+
+
+@dataclass(frozen=True)
+class Match:
+    """A line of a page that contains the words that were searched for. `part` is title, signal or text."""
+
+    page: str
+    part: str
+    line: str
+
+
+PARTS = ("title", "signal", "text")
+
+
+def search_pages(words: str) -> list[Match]:
+    """Return the best line of each page with these words in any case: a title before a signal, a signal before other text."""
+    wanted = " ".join(words.lower().split())
+    found = []
+    for page, path in list_pages().items():
+        matches = [one for one in list_lines(page, path.read_text()) if wanted in one.line.lower()]
+        if matches:
+            found.append(min(matches, key=lambda one: PARTS.index(one.part)))
+    return sorted(found, key=lambda one: PARTS.index(one.part))
+
+
+def list_lines(page: str, text: str) -> Iterator[Match]:
+    front = match[0] if (match := FRONT_MATTER.match(text)) else ""
+    for line in front.splitlines():
+        if line.startswith("  - "):
+            yield Match(page, "signal", line[4:].strip('"'))
+    for line in render_page(text).splitlines():
+        yield Match(page, "title" if line.startswith("# ") else "text", line.lstrip("# ").strip())
