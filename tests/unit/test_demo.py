@@ -18,6 +18,7 @@ CHOSEN = settings_of(text="stack: {name: mine}")
         ("pictures", "pictures"), ("My-Dogs_2", "mydogs2"), ("2024 birds", "birds"), ("café", "cafe"), ("cafe\u0301", "cafe"),
         ("a" * 30, "a" * 20), ("犬", "own"), ("demo", "owndemo"), ("7", "own"), ("ﬁsh", "fish"),
     ],
+    ids=["plain", "mixed", "digits first", "composed", "decomposed", "long", "no letter left", "demo", "digit", "ligature"],
 )  # fmt: skip
 def test_stack_is_named_after_the_folder(folder, stack):
     chosen = demo.choose_stack(SETTINGS, Path("/somewhere") / folder)
