@@ -47,7 +47,7 @@ hypothesis.settings.load_profile("suite")
 
 # The slowest first, so that no worker ends with one of them alone; `demo` are the tests on the stack that the demo made.
 SLOWEST = (
-    "demo", "test_incidents", "test_incidents_serving", "test_ec2_spot", "test_ec2_jobs", "test_training_jobs", "test_rollouts",
+    "demo", "test_readme", "test_incidents", "test_incidents_serving", "test_ec2_spot", "test_ec2_jobs", "test_training_jobs", "test_rollouts",
     "test_ec2_failures", "test_ec2_idle", "test_ec2_files", "test_reach", "test_training", "test_benchmarks", "test_iam_apply",
     "test_incidents_iam", "test_data_push", "test_iam_prune", "test_ec2", "test_tuning", "test_jobs", "test_resume",
     "test_sandbox", "test_ec2_access", "test_image", "test_data_pull", "test_report", "test_model",

@@ -1,7 +1,8 @@
-"""Commands for datasets and their bucket: create the bucket; fetch, check, push, pull, list and verify datasets."""
+"""Commands for datasets and their bucket: create the bucket; fetch, split, check, push, pull, list, use and verify datasets."""
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -78,6 +79,40 @@ def fetch(c: Context, archive: str, dir: str = "", json: bool = False) -> Result
     return Result({"dir": str(folder)} | source | {"url": strip_url(source_archive.url)}, text)
 
 
+@task(
+    help={
+        "dir": "Folder with a folder of pictures for each class.",
+        "out": "Dataset folder to create (default: data.dir of the settings).",
+        "valid": "Share of each class that becomes valid (default: 0.15).",
+        "test": "Share of each class that becomes test (default: 0.15).",
+        "seed": "Seed of the choice (default: 0).",
+        "json": "Print the result as JSON.",
+    }
+)
+def split(
+    c: Context, dir: str, out: str = "", valid: float = 0.15, test: float = 0.15, seed: int = 0, json: bool = False
+) -> Result:
+    """Split DIR/CLASS/* into a dataset folder: train, valid and test.
+
+    Each class keeps its shares, and the same seed chooses the same pictures.
+    The files are hard links where possible, else copies; DIR is not changed.
+
+    Example: invoke data.split --dir DIR --out OUT --valid 0.15 --test 0.15
+    """
+    from ops.core.settings import load
+    from ops.datasets.image_folder import describe_left_out
+    from ops.datasets.split import Shares, split_folder
+
+    folder, dry = resolve_data_folder(load(c.config), out), c.config.run.dry
+    done = split_folder(Path(dir).expanduser(), folder, Shares(valid, test), seed, dry)
+    left_out = f"{describe_left_out(done.left_out)}.\n" if done.left_out else ""
+    verb = "would have" if dry else "has"
+    text = f"{left_out}{folder} {verb} {format_split_counts(done.pictures)} pictures of {done.classes} classes."
+    return Result(
+        {"dir": str(folder), **done._asdict()}, f"{text} Next: invoke data.check --dir {shlex.quote(str(folder))}"
+    )
+
+
 @task(help={"dir": DIR, "json": "Print the result as JSON."})
 def check(c: Context, dir: str = "", json: bool = False) -> Result:
     """Check a dataset folder for problems before a push.
@@ -120,25 +155,31 @@ def check(c: Context, dir: str = "", json: bool = False) -> Result:
 def push(c: Context, dir: str = "", skip_bad: bool = False, json: bool = False) -> Result:
     """Pack a dataset folder into shards and upload those that the bucket lacks.
 
-    The pushed dataset becomes the current one, which training uses.
+    The pushed dataset becomes the current one, which training uses. Files that
+    are not PNG or JPEG are left out, and counted.
 
     Example: invoke data.push --dir DIR
     """
     from ops.core.aws.account import Account
     from ops.datasets import push
+    from ops.datasets.image_folder import describe_left_out
 
     account, dry = Account.from_context(c), c.config.run.dry
-    manifest, sent = push.push_dataset(account, resolve_data_folder(account.settings, dir), skip_bad, dry)
+    folder = resolve_data_folder(account.settings, dir)
+    manifest, sent, left_out = push.push_dataset(account, folder, skip_bad, dry)
     summary = {
         "name": manifest.name,
         "digest": manifest.digest,
         "classes": len(manifest.classes),
         "pictures": manifest.pictures,
         "uploaded": sent,
+        "left_out": left_out,
     }
     verb = "would be uploaded" if dry else "uploaded"
     total = sum(manifest.pictures.values())
     text = f"{manifest.name} {manifest.digest[:12]}: {total} pictures of {len(manifest.classes)} classes, {sent} objects {verb}."
+    if left_out:
+        text = f"{describe_left_out(left_out)}. Why: invoke data.check --dir {shlex.quote(str(folder))}\n{text}"
     return Result(summary, text, changes=0 if dry else sent)
 
 
@@ -221,6 +262,27 @@ def list(c: Context, json: bool = False) -> Result:
         for row in rows
     ]
     return Result(rows, format_table(("", "name", "digest", "pushed (UTC)", "classes", "pictures", "MB"), shown))
+
+
+@task(help={"digest": "Digest of the dataset, or its first digits.", "json": "Print the result as JSON."})
+def use(c: Context, digest: str, json: bool = False) -> Result:
+    """Make a dataset that was pushed before the current one.
+
+    Only the pointer to the current dataset changes; nothing is uploaded.
+
+    Example: invoke data.use DIGEST
+    """
+    from ops.core.aws.account import Account
+    from ops.datasets.use import use_dataset
+
+    manifest, changes = use_dataset(Account.from_context(c), digest, c.config.run.dry)
+    verb = "is already" if not changes else "would be" if c.config.run.dry else "is now"
+    data = {"name": manifest.name, "digest": manifest.digest, "changed": bool(changes) and not c.config.run.dry}
+    text = (
+        f"{manifest.name} {manifest.digest[:12]} {verb} the current dataset: {format_split_counts(manifest.pictures)} pictures "
+        f"of {len(manifest.classes)} classes."
+    )
+    return Result(data, text, changes=0 if c.config.run.dry else changes)
 
 
 @task(

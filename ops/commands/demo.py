@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from dataclasses import asdict
 from pathlib import Path
@@ -36,7 +37,8 @@ def demo(c: Context, data: str = "", seed: int = 0, again: bool = False) -> Resu
     """Run every step on the local AWS: push, train, deploy, scale, evaluate.
 
     Prints a report with accuracy and costs at the end. A failed demo resumes
-    where it stopped.
+    where it stopped. With --data the stack is named after the folder, unless
+    the settings name one other than demo.
 
     Example: invoke demo --data DIR
     """
@@ -46,13 +48,21 @@ def demo(c: Context, data: str = "", seed: int = 0, again: bool = False) -> Resu
 
     settings = config.load(c.config)
     began = time.monotonic()
-    pictures = Path(data).expanduser() if data else digits.write(journey.DIGITS)
-    steps = list(journey.plan_steps(settings, pictures, seed, again))
+    own = Path(data).expanduser() if data else None
+    stack = journey.choose_stack(settings, own)
+    switch = journey.describe_switch(settings, stack)
+    c.config.stack.name = stack
+    settings = config.load(c.config)
+    pictures = own or digits.write(journey.DIGITS)
+    steps = list(journey.plan_steps(settings, pictures, seed, again, own_pictures=own is not None))
     if c.config.run.dry:
-        return Result([step.command for step in steps], "\n".join(f"invoke {step.command}" for step in steps))
-    done = [run_step(c, step, number, len(steps)) for number, step in enumerate(steps, 1)]
+        lines = [*([switch] if switch else []), *(f"invoke {step.command}" for step in steps)]
+        return Result([step.command for step in steps], "\n".join(lines))
+    resume = "\n".join(filter(None, (f"invoke demo --data {shlex.quote(data)}" if data else "invoke demo", switch)))
+    done = [run_step(c, step, number, len(steps), resume) for number, step in enumerate(steps, 1)]
     results = [result for result, _ in done]
     answers, model = done[-3][1].data, done[-1][1].data  # results of lambda.invoke and sm.evaluate
+    trained = next(result.data for step, result in done if step.command.startswith("sm.train --instances 2"))
     report = journey.DemoReport(
         steps=results,
         test_accuracy=journey.TestAccuracy(answers[0]["release"], model["accuracy"], model["pictures"]),
@@ -64,11 +74,13 @@ def demo(c: Context, data: str = "", seed: int = 0, again: bool = False) -> Resu
     )
     report.write()
     code = 0 if report.passes(own_pictures=bool(data)) else FAILED
-    return Result(asdict(report), journey.describe_report(report, settings, pictures), code=code)
+    return Result(
+        asdict(report), journey.describe_report(report, settings, pictures, trained["job"], switch), code=code
+    )
 
 
-def run_step(c: Context, step: Step, number: int, count: int) -> tuple[StepResult, Result]:
-    """Run one command and measure it. Raises OpsError with the command that helps to find the cause."""
+def run_step(c: Context, step: Step, number: int, count: int, resume: str) -> tuple[StepResult, Result]:
+    """Run one command and measure it. Raises OpsError with the commands that help to find the cause, and to go on."""
     from ops.core.aws.account import Account
     from ops.reports.demo import StepResult, shorten_outcome
 
@@ -81,7 +93,7 @@ def run_step(c: Context, step: Step, number: int, count: int) -> tuple[StepResul
         message = str(error.message or f"exit code {error.code}")
         raise OpsError(
             f"Step {number}, invoke {step.command}, failed: {message}\n"
-            f"Find the cause: {diagnose}. Then resume: invoke demo",
+            f"Find the cause: {diagnose}. Then resume: {resume}",
             error.code,
         ) from error
     return StepResult(

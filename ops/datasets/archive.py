@@ -6,12 +6,14 @@ import shutil
 import stat
 import zipfile
 import zlib
-from pathlib import Path, PurePosixPath
+from collections import Counter
+from pathlib import Path
 
 from ops.core.errors import OpsError
+from ops.core.output import say
 from ops.datasets.download import CHUNK
 from ops.datasets.image_check import MOST_BYTES
-from ops.datasets.image_folder import SPLITS, SUFFIXES, is_safe_name
+from ops.datasets.image_folder import SPLITS, SUFFIXES, describe_left_out, get_suffix, is_safe_name
 
 MOST_ENTRIES = 1_000_000
 MOST_RATIO = 20  # the content may be this many times the zip; pictures are compressed already
@@ -48,11 +50,14 @@ def select_entries(entries: list[zipfile.ZipInfo], archive_bytes: int) -> dict[s
     check_sizes(entries, archive_bytes)
     found: dict[str, zipfile.ZipInfo] = {}
     top_folders = set()
+    left_out: Counter[str] = Counter()
     for entry in entries:
-        parts = PurePosixPath(entry.filename).parts
-        if entry.is_dir() or parts[0] == RESOURCES or parts[-1].startswith("."):
+        parts = split_name(entry)
+        if is_folder(entry) or parts[0] == RESOURCES or parts[-1].startswith("."):
             continue
-        if PurePosixPath(parts[-1]).suffix.lower() not in SUFFIXES:
+        suffix = get_suffix(parts[-1])
+        if suffix not in SUFFIXES:
+            left_out[suffix or "without a suffix"] += 1
             continue
         if len(parts) < 3 or parts[-3] not in SPLITS or not all(is_safe_name(part) for part in parts[-2:]):
             raise OpsError(
@@ -63,16 +68,28 @@ def select_entries(entries: list[zipfile.ZipInfo], archive_bytes: int) -> dict[s
         if name in found or len(top_folders) > 1:
             raise OpsError(f"{name} is in the archive twice, or below two folders. Nothing was unpacked.")
         found[name] = entry
+    if left_out:
+        say(f"{describe_left_out(dict(left_out.most_common()))}.")
     return found
+
+
+def split_name(entry: zipfile.ZipInfo) -> tuple[str, ...]:
+    r"""Return the parts of an entry's path. Some programs of Windows write a\b for a/b; others begin with ./, as tar does."""
+    parts = entry.orig_filename.replace("\\", "/").rstrip("/").split("/")
+    return tuple(part for part in parts if part != ".") or (".",)
+
+
+def is_folder(entry: zipfile.ZipInfo) -> bool:
+    return entry.orig_filename.endswith(("/", "\\"))
 
 
 def explain_unsafe_entry(entry: zipfile.ZipInfo) -> str:
     """Return why an archive with this entry is refused; "" for an ordinary file or folder."""
     name, file_type = entry.orig_filename, stat.S_IFMT(entry.external_attr >> 16)
-    parts = name.rstrip("/").split("/")
-    if "\0" in name or "\\" in name or ":" in parts[0] or not name:
+    parts = split_name(entry)
+    if "\0" in name or ":" in parts[0] or not name:
         return "is not a portable name"
-    if ".." in parts or "" in parts or "." in parts:
+    if ".." in parts or "" in parts:
         return "leads out of the folder"
     if file_type not in (0, stat.S_IFREG, stat.S_IFDIR):
         return "is a link or a device"

@@ -14,7 +14,16 @@ from imaging import REQUEST_BYTES
 from ops.core.finding import SEVERITIES, Finding
 from ops.datasets import scan_cache
 from ops.datasets.image_check import ImageInfo
-from ops.datasets.image_folder import SPLITS, SUFFIXES, ImageFolder, Picture, is_safe_name, scan_folder
+from ops.datasets.image_folder import (
+    SPLITS,
+    ImageFolder,
+    LeftOut,
+    Picture,
+    find_class_clashes,
+    fold_name,
+    is_safe_name,
+    scan_folder,
+)
 
 TINY = 8  # pixels of the shorter side; train.pixels may not be less either
 IMBALANCE = 10  # times more pictures in the largest class than in the smallest
@@ -36,6 +45,7 @@ def findings(found: ImageFolder, seen: list[tuple[Picture, ImageInfo]]) -> list[
         *find_duplicates(seen),
         *find_count_warnings(found),
         *find_other_files(found),
+        *find_name_clashes(found),
     ]
     return sorted(every, key=lambda finding: (SEVERITIES.index(finding.severity), finding.kind))
 
@@ -46,6 +56,8 @@ def find_class_errors(found: ImageFolder) -> Iterator[Finding]:
     if len(classes["train"]) < 2:
         message = f"{len(classes['train'])} classes; a classifier needs two"
         yield Finding("error", message, kind="classes", where="train")
+    for where, why in find_class_clashes(found):
+        yield Finding("error", why, kind="classes", where=where)
     for split in SPLITS:
         for label in sorted(every - classes[split]):
             others = ", ".join(other for other in SPLITS if label in classes[other])
@@ -110,6 +122,22 @@ def find_count_warnings(found: ImageFolder) -> Iterator[Finding]:
 
 
 def find_other_files(found: ImageFolder) -> Iterator[Finding]:
-    message = f"not named as a picture ({', '.join(sorted(SUFFIXES))})"
-    for name in found.others:
-        yield Finding("note", message, kind="left out", where=name)
+    groups: dict[tuple[bool, str], list[LeftOut]] = defaultdict(list)
+    for one in found.others:
+        groups[one.is_picture, one.reason].append(one)
+    for (is_picture, reason), left_out in groups.items():
+        more = f", and {len(left_out) - 1} more" if len(left_out) > 1 else ""
+        yield Finding("warning" if is_picture else "note", reason, kind="left out", where=left_out[0].name + more)
+
+
+def find_name_clashes(found: ImageFolder) -> Iterator[Finding]:
+    """Yield pictures of one class whose names differ in Unicode form or letter case only: a pull onto some disks loses one."""
+    groups: dict[tuple[str, str, str], list[str]] = defaultdict(list)
+    for picture in found.pictures:
+        groups[picture.split, picture.label, fold_name(picture.path.name)].append(picture.name)
+    for names in groups.values():
+        if len(names) > 1:
+            message = (
+                f"its name differs from {names[1]} in Unicode form or letter case only; some disks cannot hold both"
+            )
+            yield Finding("warning", message, kind="names", where=names[0])

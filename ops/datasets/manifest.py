@@ -22,7 +22,15 @@ from pydantic import Field, TypeAdapter, ValidationError
 
 from ops.core.aws.account import Account
 from ops.core.errors import OpsError
-from ops.datasets.image_folder import SPLITS, SUFFIXES, Picture, is_safe_name, scan_folder
+from ops.datasets.image_folder import (
+    SPLITS,
+    SUFFIXES,
+    ImageFolder,
+    Picture,
+    find_class_clashes,
+    is_safe_name,
+    scan_folder,
+)
 
 SHA256 = re.compile(r"[0-9a-f]{64}")
 
@@ -121,7 +129,16 @@ PARSER = TypeAdapter(Manifest)
 
 def list_pictures(folder: Path) -> list[Picture]:
     """Return every picture of DIR/{train,valid,test}/CLASS/, by name. Raises OpsError for a folder that cannot be trained on."""
+    return read_trainable_folder(folder).pictures
+
+
+def read_trainable_folder(folder: Path) -> ImageFolder:
+    """Return the content of DIR/{train,valid,test}/CLASS/. Raises OpsError for a folder that cannot be trained on."""
     found = scan_folder(folder)
+    for where, why in find_class_clashes(found):
+        raise OpsError(
+            f"{folder}: {where}: {why}. Nothing was sent. List all problems: invoke data.check --dir {folder}"
+        )
     check_classes(folder, found.pictures)
     empty = [
         f"{split}/{label}"
@@ -131,7 +148,7 @@ def list_pictures(folder: Path) -> list[Picture]:
     ]
     if empty:
         raise OpsError(f"{folder}: no pictures in {', '.join(empty[:5])}. Fill or remove these folders.")
-    return found.pictures
+    return found
 
 
 def check_classes(folder: Path | str, pictures: list[Picture]) -> None:
@@ -208,6 +225,12 @@ def build_pointer_key(name: str) -> str:
 
 def build_shard_key(sha256: str) -> str:
     return f"shards/{sha256}.tar"
+
+
+def write_pointer(account: Account, manifest: Manifest) -> None:
+    """Make the dataset the current one, for all jobs that start from now on."""
+    text = json.dumps({"digest": manifest.digest})
+    account.bucket.put(build_pointer_key(manifest.name), text.encode(), Metadata={"digest": manifest.digest})
 
 
 def read_current(account: Account) -> Manifest:

@@ -17,7 +17,7 @@ from ops.core.aws.account import Account
 from ops.core.errors import AwsError, OpsError
 from ops.core.output import say
 from ops.datasets import corrupt_keys, scan_cache
-from ops.datasets.image_folder import Picture
+from ops.datasets.image_folder import Picture, count_left_out
 from ops.datasets.manifest import (
     File,
     Manifest,
@@ -26,8 +26,9 @@ from ops.datasets.manifest import (
     build_pointer_key,
     check_classes,
     group_into_shards,
-    list_pictures,
     pack,
+    read_trainable_folder,
+    write_pointer,
 )
 from ops.datasets.scan_cache import ScanCache
 
@@ -35,10 +36,14 @@ UPLOADS_AT_ONCE = 8  # each holds one shard in memory
 
 
 class Pushed(NamedTuple):
-    """The result of a push: `sent` counts the objects that were put into the bucket, or would be under `dry`."""
+    """The result of a push: `sent` counts the objects that were put into the bucket, or would be under `dry`.
+
+    `left_out` counts the files of the folder that are not pictures, by their kind.
+    """
 
     manifest: Manifest
     sent: int
+    left_out: dict[str, int]
 
 
 def push_dataset(account: Account, folder: Path, skip_bad: bool = False, dry: bool = False) -> Pushed:
@@ -47,7 +52,8 @@ def push_dataset(account: Account, folder: Path, skip_bad: bool = False, dry: bo
     Raises OpsError for a missing folder, too few classes, refused pictures (without `skip_bad`), or no bucket.
     """
     settings = account.settings
-    pictures = list_pictures(folder)
+    found = read_trainable_folder(folder)
+    pictures, left_out = found.pictures, count_left_out(found.others)
     cache = scan_cache.read_cache(folder)
     digest = read_current_digest(account)
     if (
@@ -56,12 +62,13 @@ def push_dataset(account: Account, folder: Path, skip_bad: bool = False, dry: bo
         and cache.is_current(pictures, skip_bad, settings.data.name, settings.data.shard_mb)
         and corrupt_keys.read(settings.bucket).isdisjoint(cache.manifest.objects)
     ):
-        return Pushed(cache.manifest, 0)
+        return Pushed(cache.manifest, 0, left_out)
     if not dry:
         account.guard()
     if digest is None and not account.bucket.exists():
         raise OpsError(f"There is no bucket {settings.bucket}. Create it: invoke data.up")
-    return PushSession(account, cache, digest or "", dry).send(pictures, skip_bad)
+    manifest, sent = PushSession(account, cache, digest or "", dry).send(pictures, skip_bad)
+    return Pushed(manifest, sent, left_out)
 
 
 def read_current_digest(account: Account) -> str | None:
@@ -89,7 +96,7 @@ class PushSession:
         }
         self.limit = account.settings.data.shard_mb << 20
 
-    def send(self, pictures: list[Picture], skip_bad: bool) -> Pushed:
+    def send(self, pictures: list[Picture], skip_bad: bool) -> tuple[Manifest, int]:
         """Send the missing shards, then the manifest, and last the pointer; a crash leaves the previous dataset current."""
         pool = ThreadPoolExecutor(UPLOADS_AT_ONCE)
         try:
@@ -144,7 +151,7 @@ class PushSession:
             self.account.bucket.put(shard.key, data, shard.sha256)
         return shard, int(missing)
 
-    def finish(self, pool: Executor, shards: list[Shard], sent: int) -> Pushed:
+    def finish(self, pool: Executor, shards: list[Shard], sent: int) -> tuple[Manifest, int]:
         settings, bucket = self.account.settings, self.account.bucket
         manifest = build_manifest(settings.data.name, shards)
         lists = build_missing_lists(self.account, manifest, self.corrupt)
@@ -153,11 +160,10 @@ class PushSession:
         if not self.dry:
             list(pool.map(lambda item: bucket.put(*item), lists))
             if pointer_changes:
-                text = json.dumps({"digest": manifest.digest})
-                bucket.put(key, text.encode(), Metadata={"digest": manifest.digest})
+                write_pointer(self.account, manifest)
             corrupt_keys.save_keys(settings.bucket, self.corrupt - manifest.objects)
         self.cache.save_manifest(manifest, settings.data.shard_mb)
-        return Pushed(manifest, sent + len(lists) + pointer_changes)
+        return manifest, sent + len(lists) + pointer_changes
 
 
 def list_contents(files: Iterable[File]) -> tuple[tuple[str, str], ...]:

@@ -77,8 +77,29 @@ def search_from_settings(account: Account, trials: int, parallel: int) -> Search
     trials, parallel = trials or tune.jobs, parallel or tune.parallel
     check_search(account.settings, trials, parallel)
     # The job needs some batch size; each trial replaces it by its own.
-    job = build_spec_from_settings(account, "sm", tune.instances, {"batch": str(tune.batches[0])})
-    return Search(job, account.settings, trials, parallel)
+    job = build_spec_from_settings(account, "sm", tune.instances, {"batch": str(min(tune.batches))})
+    settings, dropped = bound_batches(account.settings, job.data.pictures["train"])
+    if dropped:
+        sizes = ", ".join(map(str, dropped))
+        say(
+            f"Not tried: batch {sizes} of tune.batches; the dataset has {job.data.pictures['train']} training pictures."
+        )
+    return Search(job, settings, trials, parallel)
+
+
+def bound_batches(settings: Settings, pictures: int) -> tuple[Settings, list[int]]:
+    """Return the settings without batches of more than the training pictures, and those batches. Raises OpsError if all are.
+
+    A larger batch would be filled up with pictures that it has already.
+    """
+    usable = [batch for batch in settings.tune.batches if batch <= pictures]
+    dropped = [batch for batch in settings.tune.batches if batch > pictures]
+    if not usable:
+        raise OpsError(
+            f"Each of tune.batches {settings.tune.batches} is larger than the dataset, which has {pictures} training pictures. "
+            "Set smaller ones. Nothing was started."
+        )
+    return settings.model_copy(update={"tune": settings.tune.model_copy(update={"batches": usable})}), dropped
 
 
 def check_search(settings: Settings, trials: int, parallel: int) -> None:

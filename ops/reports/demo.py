@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 import shlex
+import unicodedata
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -15,6 +17,8 @@ from ops.core.paths import WORK
 from ops.core.settings import Settings
 
 REPORT, DIGITS = WORK / "demo.json", WORK / "digits"
+DIGITS_STACK = "demo"  # stack.name of invoke.yaml
+LONGEST_STACK = 20
 SAMPLE = 50
 LEAST_ACCURACY = 0.97  # on the digits; an operator's own pictures may be harder
 
@@ -83,9 +87,26 @@ class DemoReport:
         write_atomically(REPORT, (json.dumps(asdict(self), indent=1) + "\n").encode())
 
 
-def plan_steps(settings: Settings, pictures: Path, seed: int, again: bool) -> Iterator[Step]:
-    """Yield the steps in order: each needs the ones before it."""
+def choose_stack(settings: Settings, own_pictures: Path | None) -> str:
+    """Return the stack of the demo: that of the settings, or for own pictures one named after their folder.
+
+    Their classes are not those of the digits, so no release of them may replace one of the digits. A stack that is
+    not the default was chosen, and stays.
+    """
+    if own_pictures is None or settings.stack.name != DIGITS_STACK:
+        return settings.stack.name
+    plain = unicodedata.normalize("NFKD", own_pictures.resolve().name).lower()
+    name = re.sub(r"[^a-z0-9]", "", plain).lstrip("0123456789")
+    return (name if name not in ("", DIGITS_STACK) else f"own{name}")[:LONGEST_STACK]
+
+
+def plan_steps(settings: Settings, pictures: Path, seed: int, again: bool, own_pictures: bool) -> Iterator[Step]:
+    """Yield the steps in order: each needs the ones before it.
+
+    With own pictures both deployments give a reason: one host and two differ by chance, and the stack may have another release.
+    """
     again_flag = " --again" if again else ""
+    because = f" --because {shlex.quote(f'demo with the pictures in {pictures}')}" if own_pictures else ""
     train_type = settings.train.instance_type
     box = pricing.price_instances("ec2", settings.ec2.instance_types[0]) + pricing.price_disk(settings.ec2.disk_gib)
     endpoint = pricing.price_instances("sagemaker", settings.endpoint.instance_type, settings.endpoint.instances)
@@ -101,8 +122,8 @@ def plan_steps(settings: Settings, pictures: Path, seed: int, again: bool) -> It
     yield Step("train on one host", "sm.train" + again_flag, one_host)
     yield Step("train on two hosts", "sm.train --instances 2" + again_flag, two_hosts)
     yield Step("build the serving image", "sm.image")
-    yield Step("deploy release 1", "sm.deploy --once", endpoint + 2 * pricing.price_alarm())
-    yield Step("deploy release 2", "sm.deploy --instances 2")
+    yield Step("deploy release 1", "sm.deploy --once" + because, endpoint + 2 * pricing.price_alarm())
+    yield Step("deploy release 2", "sm.deploy --instances 2" + because)
     yield Step("scale with load", "sm.autoscale")
     yield Step(
         "deploy the function",
@@ -125,7 +146,8 @@ def compute_standing_cost(steps: list[StepResult]) -> float:
     return round(sum(step.dollars_per_hour for step in steps if ".train" not in step.command), 4)
 
 
-def describe_report(report: DemoReport, settings: Settings, pictures: Path) -> str:
+def describe_report(report: DemoReport, settings: Settings, pictures: Path, job: str, switch: str) -> str:
+    """Return the report as text; `job` made the live release, `switch` is of `describe_switch`."""
     rows = [
         (
             step.name,
@@ -147,11 +169,22 @@ def describe_report(report: DemoReport, settings: Settings, pictures: Path) -> s
             f"(list prices of {pricing.read_prices()['dated']}, ops/core/pricing.toml)",
             f"report: {shorten_path(REPORT)}",
             "",
+            *([switch] if switch else []),
             "Next: invoke sm.status            look at the endpoint",
+            f"      invoke sm.report {job}",
             f"      invoke sm.invoke {pick_test_picture(pictures)}",
             f"      invoke sm.delete --confirm {settings.endpoint_name} lambda.down --yes ec2.down --yes     tear down what costs",
             "      invoke sandbox.down         or stop the whole local AWS",
         )
+    )
+
+
+def describe_switch(settings: Settings, stack: str) -> str:
+    """Return the line that makes `stack` that of the next commands; "" when it is that of the settings already."""
+    return (
+        ""
+        if stack == settings.stack.name
+        else f"The stack is {stack}. For the next commands: export INVOKE_STACK_NAME={stack}"
     )
 
 

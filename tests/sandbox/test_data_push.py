@@ -96,7 +96,7 @@ def test_return_to_an_older_dataset_moves_the_pointer_only(pictures, cli, sandbo
     assert push.push_dataset(cli.account, pictures).manifest.digest != first
     (pictures / "train" / "dog" / "1.png").write_bytes(old)
     log = Log(sandbox)
-    assert push.push_dataset(cli.account, pictures) == (dataset.read_current(cli.account), 1)
+    assert push.push_dataset(cli.account, pictures) == (dataset.read_current(cli.account), 1, {})
     assert log.seen().count("PutObject") == 1
     assert dataset.read_current(cli.account).digest == first
 

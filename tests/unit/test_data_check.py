@@ -4,13 +4,15 @@ import io
 import os
 import shutil
 import struct
+import unicodedata
 import zlib
 
 import pytest
 from PIL import Image
 
 import imaging
-from ops.datasets import folder_findings, scan_cache
+from ops.core.errors import OpsError
+from ops.datasets import folder_findings, manifest, scan_cache
 from ops.datasets import image_folder as disk
 from ops.datasets.image_check import inspect_image
 
@@ -213,3 +215,83 @@ def test_picture_too_large_for_a_request_is_noted(pictures):
         file.write(bytes(imaging.REQUEST_BYTES))  # behind the picture's end
     assert [where for where, _ in list_findings(pictures, "note", "large")] == ["train/cat/0.png"]
     assert {one.severity for one in checked(pictures)} == {"note"}
+
+
+NFC, NFD = unicodedata.normalize("NFC", "café"), unicodedata.normalize("NFD", "café")
+
+
+def test_class_in_two_unicode_forms_is_one_class(pictures):
+    for split, name in (("train", NFC), ("valid", NFD), ("test", NFC)):
+        (pictures / split / "cat").rename(pictures / split / name)
+    assert checked(pictures) == []
+    names = [picture.name for picture in manifest.list_pictures(pictures)]
+    assert f"valid/{NFC}/0.png" in names
+    assert not any(NFD in name for name in names)
+
+
+def test_two_unicode_forms_in_one_split_are_an_error(pictures):
+    for split in disk.SPLITS:
+        (pictures / split / "cat").rename(pictures / split / NFC)
+    shutil.copytree(pictures / "train" / NFC, pictures / "train" / NFD)
+    [(where, message)] = list_findings(pictures, "error", "classes")
+    assert (where, "in two Unicode forms that look the same" in message) == (f"train/{NFC}", True)
+    with pytest.raises(OpsError, match="two Unicode forms .* Nothing was sent"):
+        manifest.list_pictures(pictures)
+
+
+@pytest.mark.parametrize("splits", [("valid",), disk.SPLITS], ids=["one split", "all splits"])
+def test_classes_that_differ_in_letter_case_are_an_error(pictures, splits):
+    for split in splits:
+        (pictures / split / "dog").rename(pictures / split / "Cat")
+    found = dict(list_findings(pictures, "error", "classes"))
+    assert "differ in letter case only" in found["Cat and cat"]
+    with pytest.raises(OpsError, match="Cat and cat: these classes differ in letter case only"):
+        manifest.list_pictures(pictures)
+
+
+@pytest.mark.parametrize(("one", "other"), [(f"{NFC}.png", f"{NFD}.png"), ("A.png", "a.png")], ids=["form", "case"])
+def test_pictures_that_a_disk_may_merge_give_a_warning(pictures, one, other):
+    for number, name in enumerate((one, other)):
+        Image.new("RGB", (12, 9), (200, number, 200)).save(pictures / "train/cat" / name)
+    [(where, message)] = list_findings(pictures, "warning", "names")
+    assert {where, message.split()[4]} == {f"train/cat/{one}", f"train/cat/{other}"}
+
+
+def test_each_left_out_file_has_its_own_reason(pictures):
+    place = pictures / "train/cat"
+    (place / "gone.jpg").symlink_to("../../nowhere.jpg")
+    (place / "loop.jpg").symlink_to("loop.jpg")
+    (place / "folder.jpg").mkdir()
+    (place / "empty").mkdir()
+    (place / "more").mkdir()
+    (place / "more/9.jpg").write_bytes(JPEG)
+    (place / "a.webp").write_bytes(encoded(PHOTO, "WEBP"))
+    (place / "b.webp").write_bytes(encoded(PHOTO, "WEBP"))
+    (place / "notes.txt").write_text("mine")
+    (place / "._0.jpg").write_bytes(b"mac")
+    (pictures / "train/loose.jpg").write_bytes(JPEG)
+    os.mkfifo(place / "pipe.png")
+    assert dict(list_findings(pictures, "warning", "left out")) == {
+        "train/cat/gone.jpg, and 1 more": "it is a link to a file that is not there",
+        "train/cat/folder.jpg": "it is a folder that is named like a picture",
+        "train/cat/more": "it is a folder inside a class; the pictures in it (1) are not read",
+        "train/cat/a.webp, and 1 more": ".webp pictures are not read; convert them to PNG or JPEG",
+        "train/cat/pipe.png": "it cannot be read as a file",
+        "train/loose.jpg": "it is in no class's folder",
+    }
+    assert dict(list_findings(pictures, "note", "left out")) == {
+        "train/cat/._0.jpg": "it is hidden: its name begins with a dot",
+        "train/cat/empty": "it is a folder without pictures",
+        "train/cat/notes.txt": "it is not named as a picture (.jfif, .jpe, .jpeg, .jpg, .png)",
+    }
+    counts = disk.count_left_out(disk.scan_folder(pictures).others)
+    assert counts["broken link"] == counts[".webp"] == 2
+    assert sum(counts.values()) == 10
+    assert disk.describe_left_out({".webp": 2, "broken link": 1}) == "3 files left out: 2 .webp, 1 broken link"
+
+
+@pytest.mark.parametrize("suffix", ["jfif", "jpe", "JFIF"])
+def test_other_suffixes_of_jpeg_are_taken(pictures, suffix):
+    (pictures / "train/cat" / f"photo.{suffix}").write_bytes(JPEG)
+    assert f"train/cat/photo.{suffix}" in [picture.name for picture in manifest.list_pictures(pictures)]
+    assert checked(pictures) == []

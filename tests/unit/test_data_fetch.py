@@ -249,7 +249,12 @@ HOSTILE = {
     "up in the middle": (info("dogImages/train/../../../evil.jpg"), "leads out of the folder"),
     "absolute": (info("/tmp/evil.jpg"), "leads out of the folder"),
     "drive": (info("C:/evil.jpg"), "is not a portable name"),
-    "backslash": (info("..\\evil.jpg"), "is not a portable name"),
+    "backslashes up": (info("..\\evil.jpg"), "leads out of the folder"),
+    "backslashes up in the middle": (info("dogImages\\train/..\\..\\../evil.jpg"), "leads out of the folder"),
+    "share": (info("\\\\host\\share\\evil.jpg"), "leads out of the folder"),
+    "drive with backslashes": (info("C:\\evil.jpg"), "is not a portable name"),
+    "drive below the folder": (info("./C:/evil.jpg"), "is not a portable name"),
+    "up below the folder": (info("./../evil.jpg"), "leads out of the folder"),
     "symlink": (info("dogImages/train/001.Affenpinscher/l.jpg", 0o777, stat.S_IFLNK), "is a link or a device"),
     "device": (info("dogImages/train/001.Affenpinscher/d.jpg", 0o644, stat.S_IFCHR), "is a link or a device"),
     "pipe": (info("dogImages/train/001.Affenpinscher/f.jpg", 0o644, stat.S_IFIFO), "is a link or a device"),
@@ -263,6 +268,30 @@ def test_hostile_entry_stops_the_unpacking(tmp_path, name):
     with pytest.raises(OpsError, match=f"The archive is not safe: .*{why}"):
         zips.unpack_archive(tmp_path / "a.zip", tmp_path / "into" / "here")
     assert [path.name for path in tmp_path.rglob("*")] == ["a.zip"]
+
+
+@pytest.mark.parametrize(
+    "write", [lambda name: name.replace("/", "\\"), lambda name: f"./{name}"], ids=["backslashes", "./"]
+)
+def test_portable_slips_in_names_are_accepted(tmp_path, write):
+    """Windows' own archiver wrote backslashes, and tar's habit is ./NAME; both mean the same files."""
+    names = [f"dogs/{split}/{label}/0.jpg" for split in COUNTS for label in ("ant", "bee")]
+    folder = info(write("dogs/train/"), 0o755, stat.S_IFDIR)
+    (tmp_path / "a.zip").write_bytes(
+        zipped([(folder, b""), *((info(write(name)), PICTURE) for name in names)], plain=False)
+    )
+    assert zips.unpack_archive(tmp_path / "a.zip", tmp_path / "into") == 6
+    found = [path.relative_to(tmp_path / "into").as_posix() for path in (tmp_path / "into").rglob("*.jpg")]
+    assert sorted(found) == sorted(name.removeprefix("dogs/") for name in names)
+
+
+def test_files_left_out_of_an_archive_are_counted(tmp_path, capsys):
+    extra = [(f"dogImages/train/001.Affenpinscher/{number}.webp", PICTURE) for number in range(3)]
+    (tmp_path / "a.zip").write_bytes(
+        zipped([*extra, ("dogImages/train/001.Affenpinscher/a.jfif", PICTURE), ("readme", b"x")])
+    )
+    assert zips.unpack_archive(tmp_path / "a.zip", tmp_path / "into") == 7
+    assert "4 files left out: 3 .webp, 1 without a suffix." in capsys.readouterr().err
 
 
 def test_name_with_a_nul_is_hostile(tmp_path):

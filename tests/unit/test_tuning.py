@@ -165,6 +165,20 @@ def test_invalid_search_is_rejected_before_it_starts(tune, count, words):
         tuning.check_search(other(**tune), *count)
 
 
+@pytest.mark.parametrize(
+    ("pictures", "usable", "dropped"),
+    [(74, [32, 64], [128, 256, 512]), (128, [32, 64, 128], [256, 512]), (5000, [32, 64, 128, 256, 512], [])],
+)
+def test_no_batch_exceeds_the_training_pictures(pictures, usable, dropped):
+    settings, left_out = tuning.bound_batches(SETTINGS, pictures)
+    assert (settings.tune.batches, left_out) == (usable, dropped)
+
+
+def test_search_without_a_usable_batch_is_rejected():
+    with pytest.raises(OpsError, match="larger than the dataset, which has 31 training pictures"):
+        tuning.bound_batches(SETTINGS, 31)
+
+
 def config(strategy="Random", seed=1, **ranges):
     return {"Strategy": strategy, "RandomSeed": seed, "ParameterRanges": ranges}
 

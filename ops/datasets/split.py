@@ -1,0 +1,143 @@
+"""Split DIR/CLASS/PICTURE into OUT/{train,valid,test}/CLASS/PICTURE: by seed, with the same shares of each class."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+from collections import defaultdict
+from pathlib import Path
+from typing import NamedTuple
+
+from ops.core.errors import OpsError
+from ops.datasets.image_folder import (
+    SPLITS,
+    ImageFolder,
+    Picture,
+    count_left_out,
+    find_class_clashes,
+    is_safe_name,
+    read_classes,
+)
+
+LEAST = len(SPLITS)  # pictures of a class: one for each split
+
+
+class Shares(NamedTuple):
+    """The shares of the pictures that become valid and test; the rest becomes train."""
+
+    valid: float
+    test: float
+
+
+class SplitResult(NamedTuple):
+    """The result of a split: the number of pictures of each split, of classes, and of files that were left out, by kind."""
+
+    pictures: dict[str, int]
+    classes: int
+    left_out: dict[str, int]
+
+
+def split_folder(folder: Path, out: Path, shares: Shares, seed: int, dry: bool) -> SplitResult:
+    """Write OUT completely or not at all. Files are hard links where the disk can, copies otherwise; DIR is not changed.
+
+    Raises OpsError for unusable shares, another layout of DIR, classes that are too small, and for an OUT that is not empty.
+    """
+    check_shares(shares)
+    check_output(folder, out)
+    found = read_unsplit_folder(folder)
+    chosen = assign_splits(found.pictures, shares, seed)
+    if not dry:
+        write_splits(chosen, out)
+    counts = {split: len(chosen[split]) for split in SPLITS}
+    return SplitResult(counts, len({picture.label for picture in found.pictures}), count_left_out(found.others))
+
+
+def check_shares(shares: Shares) -> None:
+    if not (min(shares) > 0 and sum(shares) < 1):  # also for NaN
+        raise OpsError(
+            f"--valid {shares.valid} and --test {shares.test} must be above 0 and together below 1. Nothing was written."
+        )
+
+
+def check_output(folder: Path, out: Path) -> None:
+    if out.resolve().is_relative_to(folder.resolve()):
+        raise OpsError(f"{out} is inside {folder}. Nothing was written. Name a folder beside it: --out OUT")
+    if out.exists() and not (out.is_dir() and not any(out.iterdir())):
+        raise OpsError(f"{out} exists and is not empty. Nothing was written. Name another folder: --out OUT")
+
+
+def read_unsplit_folder(folder: Path) -> ImageFolder:
+    """Return the content of DIR/CLASS/, as one split. Raises OpsError for another layout, and for classes that are too small."""
+    if not folder.is_dir():
+        raise OpsError(
+            f"There is no folder {folder}. Name one with a folder for each class: invoke data.split --dir DIR"
+        )
+    if splits := [split for split in SPLITS if (folder / split).is_dir()]:
+        raise OpsError(
+            f"{folder} is split already: it has {', '.join(splits)}. Check it: invoke data.check --dir {folder}"
+        )
+    found = ImageFolder(folder)
+    read_classes(found, ".", folder)
+    for where, why in find_class_clashes(found):
+        raise OpsError(f"{folder}: {where}: {why}. Nothing was written.")
+    if unsafe := [label for label in found.classes["."] if not is_safe_name(label)]:
+        raise OpsError(f"A class cannot be called {unsafe[0]!r}. Rename its folder in {folder}. Nothing was written.")
+    if len(found.classes["."]) < 2:
+        raise OpsError(
+            f"{folder} has {len(found.classes['.'])} folders: a classifier needs two classes, each a folder of pictures."
+        )
+    labels = [picture.label for picture in found.pictures]
+    small = [f"{label} ({labels.count(label)})" for label in found.classes["."] if labels.count(label) < LEAST]
+    if small:
+        raise OpsError(
+            f"Each class needs {LEAST} pictures, one for each split. Too few in {folder}: {', '.join(small[:5])}. Nothing was written."
+        )
+    return found
+
+
+def assign_splits(pictures: list[Picture], shares: Shares, seed: int) -> dict[str, list[Picture]]:
+    """Return the pictures of each split: at least one of each class, equal for equal names and seed.
+
+    The order is that of a hash of seed and name, so a picture that is added later moves few others to another split.
+    """
+    by_class: dict[str, list[Picture]] = defaultdict(list)
+    for picture in pictures:
+        by_class[picture.label].append(picture)
+    chosen: dict[str, list[Picture]] = {split: [] for split in SPLITS}
+    for label, group in by_class.items():
+        group.sort(key=lambda picture: hashlib.sha256(os.fsencode(f"{seed}/{label}/{picture.path.name}")).digest())
+        valid, test = count_shares(len(group), shares)
+        chosen["valid"] += group[:valid]
+        chosen["test"] += group[valid : valid + test]
+        chosen["train"] += group[valid + test :]
+    return chosen
+
+
+def count_shares(pictures: int, shares: Shares) -> tuple[int, int]:
+    """Return how many of a class's pictures become valid and test; one at least is left for each split."""
+    valid = min(max(1, round(pictures * shares.valid)), pictures - 2)
+    return valid, min(max(1, round(pictures * shares.test)), pictures - valid - 1)
+
+
+def write_splits(chosen: dict[str, list[Picture]], out: Path) -> None:
+    part = out.with_name(f"{out.name}.part")
+    shutil.rmtree(part, ignore_errors=True)
+    try:
+        for split, pictures in chosen.items():
+            for picture in pictures:
+                place = part / split / picture.label / picture.path.name
+                place.parent.mkdir(parents=True, exist_ok=True)
+                link_or_copy(picture.path.resolve(), place)
+        part.replace(out)  # also onto an empty folder
+    except OSError as error:
+        raise OpsError(f"{out} could not be written: {error}. Nothing was kept; run the same command again.") from error
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+
+
+def link_or_copy(source: Path, target: Path) -> None:
+    try:
+        os.link(source, target)
+    except OSError:  # another disk, or one without hard links
+        shutil.copy2(source, target)
