@@ -63,7 +63,7 @@ def read_s3_object(uri: str) -> bytes:
         raise HttpError(403, f"s3_uri must be below s3://{os.environ['BUCKET']}/{prefix}")
     try:
         response = s3.get_object(Bucket=bucket, Key=key)
-        data = response["Body"].read(PICTURE_BYTES + 1)
+        data: bytes = response["Body"].read(PICTURE_BYTES + 1)
     except ClientError as error:
         if error.response["Error"]["Code"] in ("NoSuchKey", "AccessDenied"):
             raise HttpError(404, f"{uri} does not exist") from error

@@ -187,7 +187,7 @@ def test_unknown_job_is_reported_by_every_command(stack):
         assert refused.code == 1
         assert f"No job of this stack is called {nope}" in refused.err
     other = stack("sm.attach", "another-stacks", ok=False)  # the operator may not even look at it
-    assert (other.code, "No job of this stack is called somebody-elses. Its jobs begin with" in other.err) == (1, True)
+    assert (other.code, "No job of this stack is called another-stacks. Its jobs begin with" in other.err) == (1, True)
     assert "--via must be one of boto3, sdk" in stack("sm.train", "--via", "terraform", ok=False).err
 
 
