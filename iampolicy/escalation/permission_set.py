@@ -167,7 +167,7 @@ class PermissionSet:
             free = bound is None and all(one.allow for one in every)
             keys = (key for one in every for _, key, _ in one.conditions if ":resourcetag/" in key)
             self.indexes[action] = ActionIndex(
-                Rights(index, bound), list_allowed_patterns(index), free, frozenset(keys) if self.tagged else NO_KEYS
+                Rights(index, bound), list_resource_patterns(index), free, frozenset(keys) if self.tagged else NO_KEYS
             )
         return self.indexes[action]
 
@@ -286,7 +286,7 @@ class PermissionSet:
         return tuple(action for action, places in other.powers if not all(self.may(action, place) for place in places))
 
 
-def list_allowed_patterns(policies: Iterable[Policy]) -> tuple[str, ...]:
+def list_resource_patterns(policies: Iterable[Policy]) -> tuple[str, ...]:
     """Return the resource patterns of the statements that allow."""
     found: list[str] = []
     for policy in policies:

@@ -63,7 +63,7 @@ def suggest_fix(word: str, otherwise: str) -> str:
     return f"write {word}" if word else otherwise
 
 
-def find_strange_character(text: str, strict: bool) -> str:
+def describe_strange_character(text: str, strict: bool) -> str:
     """Return the first character that a policy must not contain, as `\\u200b ZERO WIDTH SPACE`; with `strict`, any outside ASCII.
 
     IAM accepts policies up to U+00FF, but JSON's \\u escapes bypass that check.
@@ -94,7 +94,7 @@ def check_characters(element: str, value: Any) -> Iterator[Finding]:
 def check_text(element: str, text: str, strict: bool) -> Iterator[Finding]:
     # All of an ARN except the resource's own name is ASCII; that name, like a condition's value, may contain any of Latin-1.
     head = ":".join(text.split(":")[:5]) if text.startswith("arn:") else ""
-    if found := find_strange_character(text, strict) or find_strange_character(head, True):
+    if found := describe_strange_character(text, strict) or describe_strange_character(head, True):
         yield make_issue(
             FORM, "high", f"{element} {quote_text(text)} contains {found}", "type it again in plain ASCII", element
         )

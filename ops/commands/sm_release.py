@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from ops.releases.history import DeploymentReason
 
 JOB = {
-    "job": "Training job, of SageMaker or the box (default: the newest completed job of the current settings).",
-    "instances": "Number of hosts of the default job (default: 1).",
+    "job": "Training job, of SageMaker or the box (default: the newest completed SageMaker job of the current settings).",
+    "instances": "Without --job: take the newest completed SageMaker job on this many hosts (default: 1).",
 }
 
 

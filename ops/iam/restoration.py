@@ -219,5 +219,6 @@ def list_changed_policies(have: Snapshot, saved: SavedRole) -> list[str]:
 def warn_of_trusting(have: Snapshot, saved: SavedRole) -> None:
     for name in list_trusting_roles(have, saved.role_id):
         say(
-            f"{name}: its trust policy names the unique id of the deleted role {saved.name}. Save that trust policy again."
+            f"{name}: its trust policy still names the deleted role {saved.name} by its unique id. Replace that id by the restored "
+            "role's ARN; for a role of iam_policies/: invoke iam.apply"
         )

@@ -90,14 +90,14 @@ def run_load(
     return LoadResult([answer for some in found for answer in some], max(ended) - start)
 
 
-def send_picture(line: http.client.HTTPConnection, picture: bytes, kind: str) -> tuple[int, float]:
+def send_picture(connection: http.client.HTTPConnection, picture: bytes, content_type: str) -> tuple[int, float]:
     """Send a picture; return (status, seconds to wait before the next)."""
     try:
-        line.request("POST", "/invocations", picture, {"Content-Type": kind})
-        answer = line.getresponse()
+        connection.request("POST", "/invocations", picture, {"Content-Type": content_type})
+        answer = connection.getresponse()
         answer.read()
         wait = float(answer.headers.get("Retry-After", 0.5)) if answer.status == 503 else 0.0
         return answer.status, wait
     except (OSError, http.client.HTTPException):
-        line.close()
+        connection.close()
         return 0, 0.1

@@ -59,7 +59,7 @@ def draw_rates(panel: Any, plan: Plan) -> None:
     panel.set(xlim=(0, end * 1.27), ylim=(3.45, -0.75), yticks=[])
     panel.set_xlabel(format_fleet_label(plan), fontsize=SMALL)
     panel.spines["left"].set_visible(False)
-    format_axis(panel, 8)
+    style_x_axis(panel, 8)
 
 
 def format_fleet_label(plan: Plan) -> str:
@@ -100,10 +100,10 @@ def draw_prices(panel: Any, plan: Plan, options: list[Option]) -> None:
     panel.set(xlim=(0, most * 1.3), ylim=(len(options) - 0.4, -0.6))
     panel.set_title(f"Instances for {format_rate(plan.traffic)} a minute")
     panel.set_xlabel("US dollars a month (dark: current type)", fontsize=SMALL)
-    format_axis(panel, 4)
+    style_x_axis(panel, 4)
 
 
-def format_axis(panel: Any, ticks: int) -> None:
+def style_x_axis(panel: Any, ticks: int) -> None:
     """Set few ticks along the bars, with plain numbers, and no grid across."""
     panel.xaxis.set_major_locator(MaxNLocator(ticks))
     panel.xaxis.set_major_formatter(lambda value, _: f"{value:,.3g}" if abs(value) < 10 else f"{value:,.0f}")

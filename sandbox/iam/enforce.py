@@ -157,7 +157,7 @@ def enforce_needs(world: World, identity: Identity, needs: list[Need], agent: st
         if not decision.allowed:
             raise Denied(format_denial(identity, need, decision))
         if need.action == "iam:CreateServiceLinkedRole":
-            resource_lookup.make_service_role(world, need.resource)
+            resource_lookup.create_service_linked_role(world, need.resource)
 
 
 def decide_need(world: World, identity: Identity, need: Need, agent: str) -> Decision:

@@ -216,7 +216,7 @@ def list_service_role_needs(world: World, service: str, name: str) -> More:
         yield "iam:CreateServiceLinkedRole", f"{SERVICE_ROLES}{service}/{name}", {"iam:awsservicename": service}
 
 
-def make_service_role(world: World, arn: str) -> None:
+def create_service_linked_role(world: World, arn: str) -> None:
     service, _, name = arn.removeprefix(SERVICE_ROLES).partition("/")
     trust = {"Effect": "Allow", "Principal": {"Service": service}, "Action": "sts:AssumeRole"}
     world.get_global_backend("iam").create_role(

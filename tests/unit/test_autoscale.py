@@ -319,7 +319,7 @@ def test_explanation_is_plain_text():
     assert lines[0] == "kennel-demo does not scale as the settings say:"
     assert lines[1].startswith("! It has its maximum of 2 instances, and is above its target.")
     assert lines[-4:] == [
-        "Adds instances after 3 one-minute points in a row above 20 requests a minute each; latest points: 24, 32, 25. ALARM",
+        "Adds instances after 3 one-minute points in a row above 20 requests a minute each; latest points: 24, 32, 25. Alarm state: ALARM",
         "Removes instances after 15 one-minute points in a row below 18 requests a minute each; latest points: "
         + "4, " * 6 + "none, " * 8 + "none. INSUFFICIENT_DATA",
         "Latest scaling activities:",
