@@ -321,7 +321,7 @@ def test_explanation_is_plain_text():
     assert lines[-4:] == [
         "Adds instances after 3 one-minute points in a row above 20 requests a minute each; latest points: 24, 32, 25. Alarm state: ALARM",
         "Removes instances after 15 one-minute points in a row below 18 requests a minute each; latest points: "
-        + "4, " * 6 + "none, " * 8 + "none. INSUFFICIENT_DATA",
+        + "4, " * 6 + "none, " * 8 + "none. Alarm state: INSUFFICIENT_DATA",
         "Latest scaling activities:",
         "  2026-11-22 00:00:00Z  not scaled: it has its maximum of instances (monitor alarm h)",
     ]  # fmt: skip
