@@ -59,7 +59,11 @@ def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
 
     Workers of pytest-xdist compare names. A gzip body holds the second in which it was made, so two workers could disagree.
     """
-    return argname if isinstance(val, bytes) or (isinstance(val, str) and len(val) > 60) else None
+    return (
+        argname
+        if isinstance(val, bytes) or (isinstance(val, str) and (len(val) > 60 or not val.isprintable()))
+        else None
+    )
 
 
 @pytest.hookimpl(wrapper=True)  # before xdist reads the groups

@@ -100,7 +100,7 @@ def concurrency(c: Context, json: bool = False) -> Result:
     }
 )
 def invoke(c: Context, picture: str = "", sample: int = 0, seed: int = 0, json: bool = False) -> Result | None:
-    """Invoke the function with a picture file, or with test pictures of the live release.
+    """Invoke the function with a picture file, or with test pictures.
 
     Test pictures are uploaded and passed as s3_uri events; the answers are
     compared with their classes. Exit code 1 if an answer is an error.

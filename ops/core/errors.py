@@ -26,8 +26,8 @@ class Unreachable(OpsError):
 class ProfileError(OpsError):
     """The settings' profile gives no keys. `problem` says why, `fix` is the command to run next."""
 
-    def __init__(self, problem: str, fix: str) -> None:
-        super().__init__(f"{problem} To fix it: {fix}")
+    def __init__(self, problem: str, fix: str, code: int = FAILED) -> None:
+        super().__init__(f"{problem} To fix it: {fix}", code)
         self.problem, self.fix = escape_control_characters(problem), fix
 
 

@@ -124,8 +124,9 @@ def test_dry_run_says_what_changes_cost(change, line, costs):
     lines = []
     plan.print_dry_run((step for step in [Change("s", "call", {}, why="why", **change)]), lines.append)
     assert lines == [
-        f"~ s.call: why  {line}",
+        f"+ s.call: why  {line}",
         *(f"{cost} (list price; ops/core/pricing.toml)." for cost in costs),
+        "Plan: 1 to add, 0 to change, 0 to remove.",
         "1 to make; nothing was touched",
     ]
 

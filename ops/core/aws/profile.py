@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from botocore import exceptions as sdk
 
-from ops.core.errors import OpsError, ProfileError
+from ops.core.errors import DENIALS, DENIED, FAILED, OpsError, ProfileError
 from ops.core.masking import mask_keys
 from ops.core.paths import ROOT
 
@@ -108,7 +108,9 @@ def explain_missing_keys(error: Exception, settings: Settings) -> ProfileError:
         reason = mask_keys(str(error.kwargs["error_msg"])).strip()
         return ProfileError(f"The credential_process of {profile} failed: {reason[:300] or 'no message'}.", check)
     if isinstance(error, sdk.BotoCoreError | sdk.ClientError):
-        return ProfileError(f"{subject} gives no keys: {mask_keys(str(error))}.".replace("..", "."), check)
+        denied = isinstance(error, sdk.ClientError) and error.response["Error"]["Code"].startswith(DENIALS)
+        reason = f"{subject} gives no keys: {mask_keys(str(error))}.".replace("..", ".")
+        return ProfileError(reason, check, DENIED if denied else FAILED)
     if isinstance(error, OSError):
         missing = f"{error.strerror}: {error.filename}" if error.filename else str(error)
         return ProfileError(f"{subject} gives no keys: {missing}.", check)
