@@ -61,7 +61,8 @@ def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
     """
     return (
         argname
-        if isinstance(val, bytes) or (isinstance(val, str) and (len(val) > 60 or not val.isprintable()))
+        if isinstance(val, bytes)
+        or (isinstance(val, str) and (len(val) > 60 or not (val.isascii() and val.isprintable())))
         else None
     )
 

@@ -252,7 +252,8 @@ def describe_alarm(alarm: Alarm, settings: Settings) -> str:
     points = ", ".join("none" if point is None else f"{point:.4g}" for point in alarm.points)
     verb, side = ("Adds instances", "above") if alarm.way == "out" else ("Removes instances", "below")
     period = PERIODS.get(alarm.period, f"{alarm.period} s")
-    return f"{verb} after {alarm.needs} {period} points in a row {side} {alarm.threshold:g} {unit} each; latest points: {points}. Alarm state: {alarm.state}"
+    condition = f"{verb} after {alarm.needs} {period} points in a row {side} {alarm.threshold:g} {unit} each"
+    return f"{condition}; latest points: {points}. Alarm state: {alarm.state}"
 
 
 def describe_activity(one: dict[str, Any]) -> str:

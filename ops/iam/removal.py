@@ -201,7 +201,8 @@ def warn_of_trusting(have: Snapshot, found: list[Principal]) -> None:
         for name in list_trusting_roles(have, role.arn):
             say(
                 f"{name}: its trust policy names {role.name}. IAM replaces a deleted role's ARN by its unique id, and a restored role gets "
-                "another id: after iam.restore, replace that id by the role's ARN (for a role of iam_policies/: invoke iam.apply); until then it does not trust the restored role."
+                "another id: after iam.restore, replace that id by the role's ARN (for a role of iam_policies/: invoke iam.apply); "
+                "until then it does not trust the restored role."
             )
 
 
