@@ -67,7 +67,7 @@ def main(folder: Path) -> None:
     signal.signal(signal.SIGINT, lambda *_: world.ending.set())
     threading.Thread(target=server.serve_forever, daemon=True).start()
     state.write_private_file(folder / "aws" / "config", world.format_profile())
-    state.write_private_file(folder / "aws" / "waivers.toml", world.format_waivers())
+    state.write_private_file(folder / "aws" / "waivers.toml", world.build_administrator_waiver())
     state.write(
         folder, state.State(os.getpid(), psutil.Process().create_time(), world.port, world.tunnel_port, world.token)
     )

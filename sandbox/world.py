@@ -95,7 +95,7 @@ class World:
             f"aws_access_key_id = {key}\naws_secret_access_key = {secret}\n"
         )
 
-    def format_waivers(self) -> str:
+    def build_administrator_waiver(self) -> str:
         """Return the waivers file of this account, which waives the audit's finding on its administrator."""
         today = datetime.now(UTC).date()
         return (

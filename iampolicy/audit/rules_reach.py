@@ -152,7 +152,7 @@ def find_unbounded_iam_writes(one: Statement, account: str) -> Iterator[Candidat
     if found:
         yield Candidate(
             "IAM-BOUND-001", "medium", one, restore_action_keys(found),
-            "has no permissions boundary, and may use {}", "give it a permissions boundary"
+            "is not limited by a permissions boundary itself, and may use {}", "give it a permissions boundary"
         )  # fmt: skip
 
 

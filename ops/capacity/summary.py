@@ -115,8 +115,8 @@ def format_prices_table(plan: Plan, options: list[Option]) -> str:
         costs = ["?" if amount is None else f"{amount:,.{digits}f}" for amount, digits in amounts]
         rows.append((*head, format_rate(each.requests_per_second), f"{each.instances:,}", *costs, each.note))
     note = (
-        f"List prices of {pricing.read_prices()['dated']}, {pricing.HOURS_A_MONTH} hours; $/1,000 pictures at this traffic, and full: at the "
-        "advised target, both all month. Estimates are by vCPUs alone."
+        f"List prices of {pricing.read_prices()['dated']}, {pricing.HOURS_A_MONTH} hours a month. $/1,000: pictures at this traffic all "
+        "month; $/1,000 full: at the advised target all month. Requests/s marked as estimates are scaled by vCPUs alone."
     )
     return format_table(heads, rows) + "\n" + note
 

@@ -131,7 +131,9 @@ def stop(c: Context, job: str) -> Result | None:
     done = run_plan(c, account, training_jobs.stop_job_steps(found))
     if c.config.run.dry:
         return None
-    return Result(done.data, f"{job} is stopped. Resume it: invoke sm.train", changes=done.changes)
+    hosts = found["ResourceConfig"]["InstanceCount"]
+    again = "invoke sm.train" + (f" --instances {hosts}" if hosts > 1 else "")
+    return Result(done.data, f"{job} is stopped. Resume it: {again}", changes=done.changes)
 
 
 @task(

@@ -28,7 +28,8 @@ class SafeRedirectHandler(urllib.request.HTTPRedirectHandler):
     def redirect_request(self, req: Any, fp: Any, code: int, msg: str, headers: Any, newurl: str) -> Any:
         if urlsplit(newurl).scheme not in {"https", urlsplit(req.full_url).scheme}:
             raise OpsError(
-                f"{strip_url(req.full_url)} redirects to {strip_url(newurl)}, which is not https. Nothing was fetched from there."
+                f"{strip_url(req.full_url)} redirects to {strip_url(newurl)}, which is not https. "
+                "Nothing was fetched from there. Give its https address."
             )
         return super().redirect_request(req, fp, code, msg, headers, newurl)
 

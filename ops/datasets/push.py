@@ -92,7 +92,7 @@ class PushSession:
         self.account, self.cache, self.digest, self.dry = account, cache, digest, dry
         self.corrupt = corrupt_keys.read(account.settings.bucket)
         self.packed_before = {
-            list_contents(shard.files): shard for shard in (cache.manifest.shards if cache.manifest else ())
+            build_shard_identity(shard.files): shard for shard in (cache.manifest.shards if cache.manifest else ())
         }
         self.limit = account.settings.data.shard_mb << 20
 
@@ -144,7 +144,7 @@ class PushSession:
         if before and existing.result().get(before.key) == before.bytes:
             return before, 0
         shard, data = pack(group)
-        if list_contents(shard.files) != wanted:
+        if build_shard_identity(shard.files) != wanted:
             raise OpsError(f"{shard.split}/{shard.label} was changed during the push. Push again: invoke data.push")
         missing = existing.result().get(shard.key) != shard.bytes
         if missing and not self.dry:
@@ -166,7 +166,7 @@ class PushSession:
         return manifest, sent + len(lists) + pointer_changes
 
 
-def list_contents(files: Iterable[File]) -> tuple[tuple[str, str], ...]:
+def build_shard_identity(files: Iterable[File]) -> tuple[tuple[str, str], ...]:
     """Return what identifies a shard: its pictures' names and SHA-256, in order."""
     return tuple((file.path, file.sha256) for file in files)
 

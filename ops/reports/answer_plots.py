@@ -13,7 +13,7 @@ from matplotlib.ticker import PercentFormatter
 from ops.reports import results
 from ops.reports.misclassified import make_thumbnail
 from ops.reports.plot_style import BLUE, GREY, ORANGE, SKY, format_percent, open_figure
-from ops.reports.results import Picture, Results, format_label
+from ops.reports.results import Picture, Results, make_printable_label
 
 COLUMNS, TILE = 5, 2.3  # of the sheet of mistakes: pictures per row, inches per picture
 COUNTED = 20  # the largest number of classes for which each cell of the confusion matrix shows its count
@@ -29,7 +29,7 @@ def draw_confusion_matrix(found: Results, path: Path) -> Path:
     size = len(classes)
     cell = max(min(24 / size, 0.15), min(5.5 / size, 1.5))  # inches
     points = max(2.0, min(9.0, cell * 72 * 0.62))
-    labels = [f"{format_label(name, LABEL)} ({sum(row)})" for name, row in zip(classes, counts, strict=True)]
+    labels = [f"{make_printable_label(name, LABEL)} ({sum(row)})" for name, row in zip(classes, counts, strict=True)]
     letter = points * 0.62 / 72  # inches
     edge, below = max(map(len, labels)) * letter + 0.45, min(LABEL, max(map(len, classes))) * letter + 0.55
     side, bar = cell * size, 1.9
@@ -63,7 +63,8 @@ def format_confusion_title(found: Results) -> str:
     if not most:
         return text
     label, predicted, times, total = most[0]
-    return f'{text}; most confused: "{format_label(label, LABEL)}" predicted as "{format_label(predicted, LABEL)}", {times} of {total}'
+    truth, answer = (make_printable_label(name, LABEL) for name in (label, predicted))
+    return f'{text}; most confused: "{truth}" predicted as "{answer}", {times} of {total}'
 
 
 def draw_cells(panel: Any, counts: list[list[int]]) -> None:
@@ -97,7 +98,7 @@ def draw_labels_and_lines(panel: Any, classes: list[str], labels: list[str], poi
     """Draw names and lines. With many classes, names are repeated above, and every tenth line is stronger to guide the eye."""
     size = len(labels)
     step = max(1, round(5 / points)) if points < 5 else 1
-    shortened = [format_label(name, LABEL) for name in classes]
+    shortened = [make_printable_label(name, LABEL) for name in classes]
     panel.set_xticks(range(0, size, step), shortened[::step], rotation=90, fontsize=points)
     panel.set_yticks(range(0, size, step), labels[::step], fontsize=points)
     panel.tick_params(length=0, labeltop=size > COUNTED * 2)
@@ -220,8 +221,10 @@ def draw_tile(panel: Any, picture: Picture, image: Any) -> None:
         panel.imshow(image, interpolation=smooth, extent=(-wide, wide, -high, high))
         panel.set(xlim=(-half, half), ylim=(-half, half), facecolor="#f2f2f2")
     above = {"xycoords": "axes fraction", "textcoords": "offset points", "annotation_clip": False}
-    panel.annotate(f"true: {format_label(picture.label, 24)}", (0, 1), (0, 16), color=BLUE, fontweight="bold", **above)
-    predicted = f"predicted: {format_label(picture.predicted, 14)}, {format_percent(picture.probability)}"
+    panel.annotate(
+        f"true: {make_printable_label(picture.label, 24)}", (0, 1), (0, 16), color=BLUE, fontweight="bold", **above
+    )
+    predicted = f"predicted: {make_printable_label(picture.predicted, 14)}, {format_percent(picture.probability)}"
     panel.annotate(predicted, (0, 1), (0, 4), color="#a84300", **above)
-    name = f"{format_label(picture.name.rpartition('/')[2], 24)}  loss {picture.loss:.2f}"
+    name = f"{make_printable_label(picture.name.rpartition('/')[2], 24)}  loss {picture.loss:.2f}"
     panel.annotate(name, (0, 0), (0, -10), color=GREY, fontsize=7.5, **above)

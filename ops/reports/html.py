@@ -15,7 +15,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from ops.releases.trained_model import read_number
 from ops.reports import results
-from ops.reports.results import Results, format_label
+from ops.reports.results import Results, make_printable_label
 
 TEMPLATE = Path(__file__).with_name("report.html.j2")
 METRICS = ("accuracy", "top5", "macro_f1", "calibration_error", "loss", "pictures")
@@ -47,7 +47,7 @@ def render_report(found: Results, drawn: dict[str, Path]) -> str:
     jinja = Environment(
         loader=FileSystemLoader(TEMPLATE.parent), autoescape=True, undefined=StrictUndefined, keep_trailing_newline=True
     )
-    jinja.filters["label"] = lambda value, limit=200: format_label(value, limit)
+    jinja.filters["label"] = lambda value, limit=200: make_printable_label(value, limit)
     least_head, least, least_figures = find_least_recalled(found)
     return jinja.get_template(TEMPLATE.name).render(
         job=found.job,

@@ -97,7 +97,7 @@ def list_or_empty(value: Any) -> list[Any]:
     return value if isinstance(value, list) else []
 
 
-def format_label(text: Any, limit: int = 80) -> str:
+def make_printable_label(text: Any, limit: int = 80) -> str:
     """Return a name that is safe to show: unprintable characters (line ends, direction marks, lone surrogates) become U+FFFD, and
     a name longer than `limit` is cut in the middle, since breeds of dogs differ at either end."""
     clean = "".join(letter if letter.isprintable() else "\ufffd" for letter in str(text))
