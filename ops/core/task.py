@@ -38,6 +38,17 @@ class Result:
     changes: int = 0
 
 
+class Command(invoke.Task):  # type: ignore[type-arg]
+    """An Invoke task that keeps its flags' help: Invoke's own hands it out once, and a second reader gets none."""
+
+    def get_arguments(self, ignore_unknown_help: bool | None = None) -> Any:
+        kept = dict(self.help)
+        try:
+            return super().get_arguments(ignore_unknown_help)
+        finally:
+            self.help = kept
+
+
 def task(**options: Any) -> Callable[[Callable[..., Result | None]], Any]:
     """Make an Invoke task of a function that returns a Result: its text is printed, or with the task's own --json its data."""
 
@@ -54,7 +65,7 @@ def task(**options: Any) -> Callable[[Callable[..., Result | None]], Any]:
                     raise invoke.Exit(code=result.code)
             return result
 
-        return invoke.task(run, **options)
+        return invoke.task(run, klass=Command, **options)
 
     return wrap
 

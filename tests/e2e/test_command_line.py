@@ -62,7 +62,7 @@ def test_stopped_sandbox_is_reported_at_once(tmp_path):
     refused = Cli(write_settings(tmp_path / "x.yaml", tmp_path / "box", "nowhere")).typed("ec2.status", ok=False)
     assert refused.code == 1
     assert refused.out == ""
-    assert "Is the sandbox running? Start it: invoke sandbox.up" in refused.err
+    assert "Is the sandbox running? To fix it: invoke sandbox.up" in refused.err
 
 
 def test_stdout_holds_json_alone(cli):

@@ -65,7 +65,7 @@ class Checkout:
 
     def __init__(self, folder, cli):
         self.folder, self.cli = folder, cli
-        for name in ("ops", "sandbox", "bench"):
+        for name in ("ops", "iampolicy", "sandbox", "bench"):
             shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
         for name in ("tasks.py", "invoke.yaml", "imaging.py"):
             shutil.copy(ROOT / name, folder / name)

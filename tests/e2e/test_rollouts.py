@@ -351,7 +351,7 @@ def test_new_instance_type_suspends_scaling_meanwhile(live_endpoint):
     other.file.write_text(cli.file.read_text().replace("worse_at_most", "instance_type: ml.c5.xlarge, worse_at_most"))
     with pytest.raises(AwsError, match="registered with Application Auto Scaling"):
         have = plan.facts(cli.account)
-        have = type(have)(**{**vars(have), "scaled": False})
+        have = type(have)(**{**vars(have), "has_scaling": False})
         from ops.releases.build import find_job_release
 
         want = plan.EndpointSpec(find_job_release(cli.account, jobs[0]), other.settings)

@@ -234,7 +234,7 @@ def test_imagenet_weights_are_staged_once_and_start_a_job(stack, tmp_path):
         rejected = stack("data.weights", "squeezenet1_1", "--url", f"{base}/squeezenet1_1-00000000.pth", ok=False)
         assert "invalid hash value" in rejected.err
         odd = stack("data.weights", "squeezenet1_1", "--url", f"{base}/weights.pth", ok=False)
-        assert "does not carry the first digits" in odd.err
+        assert "must end in the first digits of its SHA-256" in odd.err
         assert "is in the bucket" in stack("data.weights", "squeezenet1_1", "--url", f"{base}/{name}").out
         server.shutdown()
     cli = with_settings(stack, "follow-start", "")

@@ -60,3 +60,10 @@ def test_help_texts_of_one_flag_agree():
         for flag in ("json", "yes")
     }
     assert found == {"json": {"Print the result as JSON."}, "yes": {"Skip the confirmation prompt."}}
+
+
+def test_flags_have_their_help_for_each_reader():
+    """Invoke's own tasks hand out the help of their flags once."""
+    first, second = ([argument.help for argument in tasks.ns["sm.deploy"].get_arguments()] for _ in range(2))
+    assert first == second
+    assert all(first)
