@@ -71,7 +71,7 @@ OTHER_CONTENT = (
     (b"{", "JSON"),
     (b"<", "HTML or XML"),
 )
-BASE64_TEXT = re.compile(rb"[A-Za-z0-9+/_\s-]{16,}={0,2}\s*")
+BASE64_TEXT = re.compile(rb"[A-Za-z0-9+/_\r\n-]{16,}={0,2}\s*")
 
 ORIENTATION = 0x0112  # Exif's tag
 TRANSPOSITIONS = {

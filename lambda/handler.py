@@ -68,6 +68,8 @@ def read_s3_object(uri: str) -> bytes:
         if error.response["Error"]["Code"] in ("NoSuchKey", "AccessDenied"):
             raise HttpError(404, f"{uri} does not exist") from error
         raise HttpError(502, "S3 did not answer") from error
+    except (ConnectionError, HTTPClientError) as error:
+        raise HttpError(504, "S3 did not answer in time") from error
     if len(data) > PICTURE_BYTES:
         raise HttpError(413, f"the picture has more than {PICTURE_BYTES} bytes")
     return data

@@ -45,11 +45,11 @@ class Engine:
         for precision in order_precisions(release["precisions"], self.card["preprocess"]["pixels"]):
             self.precision = precision
             self._network = compile_for_cpu(folder / "model.onnx", self.precision)
-            if self.verify_golden_answers():
+            if self.reproduces_golden_answers():
                 return
         raise BadRelease("the model does not reproduce its golden answers")
 
-    def verify_golden_answers(self) -> bool:
+    def reproduces_golden_answers(self) -> bool:
         """Return whether inference on the golden pictures reproduces the trained model's scores within TOLERANCE."""
         return all(self.reproduces_scores(picture, scores) for picture, scores in self.golden)
 

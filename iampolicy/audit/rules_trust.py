@@ -210,7 +210,7 @@ def find_open_providers(entry: TrustEntry) -> Found:
         caller, sub, aud = Caller(federated=value), f"{host}:sub".lower(), f"{host}:aud".lower()
         claims: KnownKeys = {f"{host}:{name}".lower(): (UNUSED_NAME, f"{UNUSED_NAME}/*") for name in CLAIMS}
         subjects = list_condition_values(entry.statement, sub)
-        is_open = entry.admits(ExternalCaller(caller, claims | {sub: tuple(list_foreign_subjects(subjects))}))
+        is_open = entry.admits(ExternalCaller(caller, claims | {sub: tuple(invent_foreign_subjects(subjects))}))
         if is_open and host != "cognito-identity.amazonaws.com":  # whose pool is the audience
             condition = f"is {format_shortlist(subjects)}" if subjects else "has no condition"
             message = f"any identity of {host} may assume it: {sub} {condition}"
@@ -218,7 +218,7 @@ def find_open_providers(entry: TrustEntry) -> Found:
         wide = (
             one
             for one in subjects
-            if entry.admits(ExternalCaller(caller, claims | {sub: tuple(list_organisation_subjects(one))}))
+            if entry.admits(ExternalCaller(caller, claims | {sub: tuple(invent_sibling_subjects(one))}))
         )
         if not is_open and (one := next(wide, "")):
             message = f"a whole organisation may assume it: {sub} is {one}"
@@ -228,7 +228,7 @@ def find_open_providers(entry: TrustEntry) -> Found:
             yield "IAM-TRUST-005", "critical", message, f"require {aud} with StringEquals"
 
 
-def list_foreign_subjects(subjects: Iterable[str]) -> Iterator[str]:
+def invent_foreign_subjects(subjects: Iterable[str]) -> Iterator[str]:
     """Yield subjects of an unrelated organisation: one of any name, or of a name that matches a pattern."""
     named = [found[1] for one in subjects if (found := ORGANISATION.match(one))]
     organisations = [
@@ -238,7 +238,7 @@ def list_foreign_subjects(subjects: Iterable[str]) -> Iterator[str]:
     yield from dict.fromkeys(form.format(one) for one in organisations for form in SUBJECTS)
 
 
-def list_organisation_subjects(subject: str) -> Iterator[str]:
+def invent_sibling_subjects(subject: str) -> Iterator[str]:
     """Yield subjects of other repositories or workspaces of the organisation that a subject names."""
     found = ORGANISATION.match(subject)
     yield from (form.format(found[1] if found else UNUSED_NAME) for form in WHOLE)

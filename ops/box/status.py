@@ -86,7 +86,7 @@ def format_box_status(data: dict[str, Any], problem: str) -> str:
     text = format_table(("box", "type", "market", "state", "address", "$/h", "$ so far", "ssh", "newest job"), [cells])
     expires = f"Expires {data['expires']}." if data["expires"] else ""
     if stops_in_s is not None:
-        note = f"It stops by itself after {stops_in_s // 60} min {stops_in_s % 60} s without use."
+        note = f"It stops by itself in {stops_in_s // 60} min {stops_in_s % 60} s if it stays unused."
     elif data["ssh"] == "ok":
         note = (
             "Nothing on it stops it when it is idle: ec2.idle_minutes was 0 at its launch, or its watchdog has ended."

@@ -325,7 +325,7 @@ def attach(c: Context, job: str = "", line: int = 1) -> Result:
     return Result({"job": name, **found}, f"{name}: {found['state']}: {found['artefact']}")
 
 
-@task(help={"command": "Command line for the shell of the box."})
+@task(help={"command": "Command to run on the box, as one quoted argument; its shell expands pipes and variables."})
 def run(c: Context, command: str) -> Result | None:
     """Run a command on the box; print its output and exit with its code.
 

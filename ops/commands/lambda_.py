@@ -112,7 +112,7 @@ def invoke(c: Context, picture: str = "", sample: int = 0, seed: int = 0, json: 
     from ops.function import invocation
     from ops.releases import release_samples
 
-    if bool(picture) == bool(sample):
+    if bool(picture) == bool(sample) or sample < 0:
         raise OpsError("Give either --picture FILE or a number of test pictures, such as --sample 5.")
     account = Account.from_context(c)
     if picture:

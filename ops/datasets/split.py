@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
+import tempfile
 from collections import defaultdict
 from pathlib import Path
 from typing import NamedTuple
@@ -61,6 +62,8 @@ def check_shares(shares: Shares) -> None:
 
 
 def check_output(folder: Path, out: Path) -> None:
+    if out.resolve() == Path.cwd():
+        raise OpsError(f"{out} is the current folder. Nothing was written. Name a folder to create: --out OUT")
     if out.resolve().is_relative_to(folder.resolve()):
         raise OpsError(f"{out} is inside {folder}. Nothing was written. Name a folder beside it: --out OUT")
     if out.exists() and not (out.is_dir() and not any(out.iterdir())):
@@ -73,7 +76,8 @@ def read_unsplit_folder(folder: Path) -> ImageFolder:
         raise OpsError(
             f"There is no folder {folder}. Name one with a folder for each class: invoke data.split --dir DIR"
         )
-    if splits := [split for split in SPLITS if (folder / split).is_dir()]:
+    splits = [split for split in SPLITS if (folder / split).is_dir()]
+    if len(splits) > 1:  # a single one may be a class, such as train
         raise OpsError(
             f"{folder} is split already: it has {', '.join(splits)}. Check it: invoke data.check --dir {folder}"
         )
@@ -121,8 +125,9 @@ def count_shares(pictures: int, shares: Shares) -> tuple[int, int]:
 
 
 def write_splits(chosen: dict[str, list[Picture]], out: Path) -> None:
-    part = out.with_name(f"{out.name}.part")
-    shutil.rmtree(part, ignore_errors=True)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    part = Path(tempfile.mkdtemp(prefix=f".{out.name}.", suffix=".part", dir=out.parent))
+    part.chmod(0o755)
     try:
         for split, pictures in chosen.items():
             for picture in pictures:

@@ -116,6 +116,6 @@ def record_and_verify(
         probe.verify_release(account, want, have.live)
         history.record_verified(account, want.config)
         return
-    with history.record_deployment(account, want.release, want.config, why, have.has_scaling or have.lost_scaling):
+    with history.track_deployment(account, want.release, want.config, why, have.has_scaling or have.lost_scaling):
         yield
         probe.verify_release(account, want, have.live)

@@ -87,13 +87,13 @@ def has_failed(answer: dict[str, Any]) -> bool:
 
 def format_answer(answer: dict[str, Any]) -> str:
     if has_failed(answer):
-        return f"The function answers {answer['statusCode']}: {answer.get('error', answer)}. {suggest_next_command(answer['statusCode'])}"
+        return f"The function answers {answer['statusCode']}: {answer.get('error', answer)}. {suggest_next_step(answer['statusCode'])}"
     if "best" not in answer:
         return json.dumps(answer.get("original", answer))
     return f"{answer['best']}  {max(answer['probabilities']):.3f}  release {answer['release'][:12]}"
 
 
-def suggest_next_command(status: int) -> str:
+def suggest_next_step(status: int) -> str:
     if status < 500:
         return "Send another picture: invoke lambda.invoke --picture FILE"
     return "Check the endpoint: invoke sm.status"

@@ -11,7 +11,7 @@ from typing import Any
 
 from ops.core import pricing
 from ops.core.aws.account import Account
-from ops.core.errors import OpsError
+from ops.core.errors import AwsError, OpsError
 from ops.core.files import build_zip, list_files
 from ops.core.log_groups import has_retention, log_group_steps
 from ops.core.paths import ROOT
@@ -152,13 +152,13 @@ def steps(have: Facts, code: bytes, settings: Settings) -> Steps:
                 why=describe_differences(have.config, want, differing),
             )
             yield wait_for_function()
-    version: Any = have.alias
     if have.alias_sha != derive_fingerprint({"CodeSha256": compute_code_sha256(code), **want}):
         answer = yield Change(
             "lambda", "publish_version", name, why="publish a version, which never changes, for the alias"
         )
         version = answer["Version"]
-        yield wait_for_answer(version)
+        if have.reserved != 0:  # 0 stops all calls, this one too
+            yield wait_for_answer(version)
         verb, why = (
             ("create_alias", f"create alias {ALIAS}, which callers invoke")
             if have.alias is None
@@ -195,15 +195,23 @@ def wait_for_answer(version: Any) -> Wait:
     An event without a picture is refused by the handler itself, so that neither the endpoint nor a picture is needed.
     """
 
-    def until(account: Account) -> None:
+    def until(account: Account) -> str | None:
         name = account.settings.function_name
-        answer = account.call("lambda", "invoke", FunctionName=name, Qualifier=str(version), Payload=b"{}")
+        try:
+            answer = account.call(
+                "lambda", "invoke", retries="lambda", FunctionName=name, Qualifier=str(version), Payload=b"{}"
+            )
+        except AwsError as error:
+            if error.says("TooManyRequestsException"):
+                return "callers use all of its reserved concurrency"
+            raise
         payload = answer["Payload"].read()
         if "FunctionError" in answer:
             raise OpsError(
                 f"Version {version} of {name} fails: {describe_function_error(payload)}. Alias {ALIAS} was not moved. "
-                "Correct lambda/, then run: invoke lambda.deploy"
+                "Correct lambda/, then run: invoke lambda.deploy. Or go to a version that works: invoke lambda.rollback --to VERSION"
             )
+        return None
 
     return Wait(
         f"an answer of version {version}", until, why="call the version before the alias points to it", timeout_s=60
@@ -222,7 +230,7 @@ def describe_function_error(payload: bytes) -> str:
 def choose_rollback_version(account: Account, have: Facts, wanted: str = "") -> str:
     """Return the version to roll back to: `wanted`, or the newest one below the live one. Raises OpsError if there is none."""
     live = int(have.alias or 1)
-    if wanted and not wanted.isdigit():
+    if wanted and not (wanted.isascii() and wanted.isdigit()):
         raise OpsError(f"--to takes the number of a version, such as {max(1, live - 1)}; got {wanted!r}.")
     for number in [int(wanted)] if wanted else range(live - 1, 0, -1):
         if exists_version(account, number):
@@ -242,7 +250,8 @@ def rollback_steps(have: Facts, version: str, settings: Settings) -> Steps:
     """Yield the changes that point the alias at an earlier version, which has to answer first."""
     if have.alias == version:
         return
-    yield wait_for_answer(version)
+    if have.reserved != 0:
+        yield wait_for_answer(version)
     args = {"FunctionName": settings.function_name, "Name": ALIAS, "FunctionVersion": version}
     yield Change(
         "lambda", "update_alias", args, why=f"move alias {ALIAS} from version {have.alias} back to version {version}"

@@ -301,10 +301,12 @@ def plan_endpoints(
             args,
             why="create the Instance Connect Endpoint, for SSH to the box (free)",
         )
-        yield Wait("the Instance Connect Endpoint", read_connect_endpoint_state, why="AWS takes minutes to create one")
+        yield Wait(
+            "the Instance Connect Endpoint", poll_connect_endpoint_creation, why="AWS takes minutes to create one"
+        )
 
 
-def read_connect_endpoint_state(account: Account) -> str | None:
+def poll_connect_endpoint_creation(account: Account) -> str | None:
     found = account.list_tagged("describe_instance_connect_endpoints", "InstanceConnectEndpoints")
     states = [one["State"] for one in found if not one["State"].startswith("delete")]
     return None if "create-complete" in states else (states or ["not visible yet"])[0]

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from ops.releases.records import ReleaseSummary
 
 SHOWN = 5  # classes that a finding names
+LEAST_DIFFERING = 5  # with fewer, losses alone have a p of 0.0625 or more: the pairs cannot show a loss
 CHANCE = 0.05  # a loss that chance explains with at least this probability is noise
 
 
@@ -72,7 +73,7 @@ def compare_accuracy(
     if new.data != live.data or ours >= theirs - worse_at_most:
         return []
     pairs = pair()
-    if pairs and pairs.p >= CHANCE:
+    if pairs and pairs.p >= CHANCE and pairs.wins + pairs.losses >= LEAST_DIFFERING:
         return []
     spread = 1.96 * math.sqrt(ours * (1 - ours) / new.pictures + theirs * (1 - theirs) / live.pictures)
     proof = pairs or f"picture by picture they could not be compared; the difference is known to +-{spread:.4f}"

@@ -30,7 +30,7 @@ class DeploymentReason:
 
 
 @contextmanager
-def record_deployment(
+def track_deployment(
     account: Account, release: Release, config: str, why: DeploymentReason, scaled: bool
 ) -> Iterator[None]:
     """Record the deployment of a config in a note around its changes; `scaled` says whether the endpoint has, or lost, its scaling.

@@ -57,7 +57,7 @@ def render_report(found: Results, drawn: dict[str, Path]) -> str:
         tiles=build_tiles(found),
         missing=found.missing,
         facts=facts(found),
-        plots={name: encode_png(drawn[name]) if name in drawn else "" for name in PLOTS},
+        plots={name: read_as_base64(drawn[name]) if name in drawn else "" for name in PLOTS},
         confused=[
             (label, predicted, f"{n} of {total}", format_percent(n / total))
             for label, predicted, n, total in results.list_confused_pairs(found)
@@ -73,7 +73,7 @@ def render_report(found: Results, drawn: dict[str, Path]) -> str:
     )
 
 
-def encode_png(png: Path) -> str:
+def read_as_base64(png: Path) -> str:
     return base64.b64encode(png.read_bytes()).decode()
 
 

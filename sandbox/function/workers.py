@@ -72,7 +72,8 @@ class Worker:
 
     def end(self) -> None:
         processes.stop_process_group(self.process, 0.2)
-        self.events.close()
+        with contextlib.suppress(OSError):  # an event that a dead process did not read is still buffered
+            self.events.close()
         os.close(self.answers)
 
 

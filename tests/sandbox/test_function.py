@@ -109,3 +109,15 @@ def test_invoke_exits_with_1_when_the_function_answers_an_error(deploy, pictures
     large = tmp_path / "large.png"
     large.write_bytes(b"x" * 4_800_000)
     assert "at most 4,717,568 fit into an event" in cli("lambda.invoke", "--picture", str(large), ok=False).err
+
+
+def test_stopped_function_can_be_deployed_again(deploy):
+    """With a reservation of 0 the new version cannot be called; a deploy is how the function gets calls back."""
+    cli, run = deploy
+    run(GOOD)
+    cli.account.client("lambda").put_function_concurrency(
+        FunctionName=cli.settings.function_name, ReservedConcurrentExecutions=0
+    )
+    run(BUSY)
+    assert json.loads(cli("lambda.status", "--json").out)["reserved"] == 5
+    run(GOOD)

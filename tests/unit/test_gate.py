@@ -148,6 +148,7 @@ def test_gate_lets_noise_pass_and_stops_a_real_loss():
     assert gate.findings(new, live, 0.01, lambda: gate.Pairs(1000, 85, 105)) == []
     (stopped,) = gate.findings(new, live, 0.01, lambda: gate.Pairs(1000, 0, 20))
     assert "on the same 1000 test pictures 0 wins, 20 losses, p = 9.54e-07" in stopped
+    assert gate.findings(new, live, 0.01, lambda: gate.Pairs(1000, 0, 4)) != []  # too few pairs show nothing
     (unpaired,) = gate.findings(new, live, 0.01, lambda: None)
     assert "picture by picture they could not be compared; the difference is known to +-0.0435" in unpaired
 

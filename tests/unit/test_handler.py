@@ -5,7 +5,7 @@ import json
 
 import handler
 import pytest
-from botocore.exceptions import ClientError
+from botocore.exceptions import ClientError, ReadTimeoutError
 
 SCORES = [-17.59284019470215, -9.236837387084961, 0.25]
 
@@ -133,3 +133,13 @@ def test_server_reason_is_passed_on_once(monkeypatch, status, sent, answered, re
     monkeypatch.setattr(handler, "endpoint", Endpoint(error))
     refused = handler.lambda_handler({"image": "eA=="}, None)
     assert (refused["statusCode"], json.loads(refused["body"])["error"]) == (answered, reason)
+
+
+def test_slow_s3_is_answered_with_504(monkeypatch):
+    class SlowS3:
+        def get_object(self, **asked):
+            raise ReadTimeoutError(endpoint_url="https://s3")
+
+    monkeypatch.setattr(handler, "s3", SlowS3())
+    answer = handler.lambda_handler({"s3_uri": "s3://b/images/x"}, None)
+    assert (answer["statusCode"], json.loads(answer["body"])["error"]) == (504, "S3 did not answer in time")

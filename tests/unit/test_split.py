@@ -1,6 +1,7 @@
 """data.split: shares, seed, completeness, and what it refuses."""
 
 import shutil
+from pathlib import Path
 
 import pytest
 
@@ -126,6 +127,28 @@ def test_folder_that_cannot_be_split_is_refused(photos, tmp_path):
     (photos / "BEE").mkdir()
     assert "BEE and bee: these classes differ in letter case only" in refused()
     (photos / "valid").mkdir()
-    assert "is split already: it has valid" in refused()
+    (photos / "test").mkdir()
+    assert "is split already: it has valid, test" in refused()
     shutil.rmtree(photos)
     assert "There is no folder" in refused()
+
+
+def test_folders_beside_the_output_are_left_alone(photos, tmp_path):
+    """The source may have the name of a partial output, and so may any other folder of the user."""
+    source = photos.rename(tmp_path / "out.part")
+    split_folder(source, tmp_path / "out", SHARES, 0, dry=False)
+    assert len(list_names(source)) == 120
+    assert {path.name for path in tmp_path.iterdir()} == {"out", "out.part"}
+
+
+def test_current_folder_is_no_output(photos, tmp_path, monkeypatch):
+    (tmp_path / "empty").mkdir()
+    monkeypatch.chdir(tmp_path / "empty")
+    with pytest.raises(OpsError, match="is the current folder"):
+        split_folder(photos, Path(), SHARES, 0, dry=True)
+
+
+def test_class_may_have_the_name_of_a_split(photos, tmp_path):
+    (photos / "ant").rename(photos / "train")
+    split_folder(photos, tmp_path / "out", SHARES, 0, dry=False)
+    assert (tmp_path / "out" / "test" / "train").is_dir()
