@@ -18,7 +18,7 @@ demo: $(READY)
 	$(BIN)/invoke demo
 
 test: $(READY)
-	@echo "All tests: about 13 minutes on two cores. Those without boxes, jobs and servers, in about 5: make test-fast"
+	@echo "All tests: about 17 minutes on two cores. Those without boxes, jobs and servers, in about 5: make test-fast"
 	$(PYTEST)
 
 test-fast: $(READY)
