@@ -20,6 +20,7 @@ from ops.core.paths import ROOT
 from sandbox import state
 
 START_S = 60.0
+OWN_FILES = ("lock", "state.json", "sandbox.log")  # one of them at least is in a folder that a sandbox has used
 NEEDED = ("asyncssh", "moto")  # packages of the `sandbox` extra
 
 
@@ -31,7 +32,13 @@ def find_sandbox_folder(c: Context) -> Path:
         raise OpsError(
             "These settings are for AWS, not for a sandbox. Run without -f, or set aws.config_file as in invoke.yaml."
         )
-    return path.parent.parent
+    folder = path.parent.parent
+    if folder.is_dir() and any(folder.iterdir()) and not any((folder / name).exists() for name in OWN_FILES):
+        raise OpsError(
+            f"{folder} is not a sandbox's folder, and a sandbox deletes what is in its folder. "
+            "Set aws.config_file as in invoke.yaml. Nothing was touched."
+        )
+    return folder
 
 
 def start_sandbox(folder: Path) -> state.State:

@@ -11,7 +11,8 @@ from iampolicy.key_patterns import KEY_ID, SECRET
 MASK = "..."
 # Of AWS's answers (XML and JSON), of headers, and of presigned URLs.
 NAMED = re.compile(
-    r"(?i)(SessionToken|SecretAccessKey|X-Amz-Security-Token|X-Amz-Signature|X-Amz-Credential|\bSignature|\baccessToken)"
+    r"(?i)(SessionToken|SecretAccessKey|X-Amz-Security-Token|X-Amz-Signature|X-Amz-Credential|\bSignature|\baccessToken"
+    r"|x-amz-sso_bearer_token|refreshToken|clientSecret|idToken|WebIdentityToken|SAMLAssertion|authorizationToken|x-aws-ec2-metadata-token)"
     r"""(["']?\s*[>:=]\s*b?["']?)[^\s"'<,&}]+"""
 )
 ENCODED = re.compile(r"(Encoded authorization failure message: )([\w-]+)")  # people have it decoded, so it stays whole

@@ -88,7 +88,7 @@ class Unknown(str):
             f"the plan depends on {str.__str__(self)}, which is unknown before the call; read it as a fact first"
         )
 
-    __iter__ = __bool__ = __len__ = __eq__ = __ne__ = __lt__ = __gt__ = _refuse_decision
+    __iter__ = __bool__ = __len__ = __eq__ = __ne__ = __lt__ = __gt__ = __le__ = __ge__ = _refuse_decision
     __contains__ = __int__ = _refuse_decision
     __hash__ = str.__hash__
 

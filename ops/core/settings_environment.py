@@ -73,10 +73,10 @@ def describe_unknown(variable: str, names: list[str]) -> str:
 
 def convert(variable: str, text: str, default: Any) -> Any:
     """Return the text as the type of the default. A list is comma-separated words, or JSON for anything else."""
-    if default is None:
-        return None if text in ("", "null") else convert_json(text)
     if isinstance(default, str):
         return text
+    if default is None or text == "null":  # the settings refuse null where it is not allowed
+        return None if text in ("", "null") else convert_json(text)
     if isinstance(default, bool):
         if text.lower() in FALSE:
             return False
@@ -85,11 +85,15 @@ def convert(variable: str, text: str, default: Any) -> Any:
         if text.lstrip().startswith("["):
             value = convert_json(text)
             return value if isinstance(value, list) else take(variable, text, "a list, such as a,b or a JSON list")
-        return [word.strip() for word in text.split(",") if word.strip()]
-    try:
-        return type(default)(text)
-    except ValueError:
-        return take(variable, text, "a whole number" if isinstance(default, int) else "a number")
+        words = [word.strip() for word in text.split(",") if word.strip()]
+        numbers = bool(default) and isinstance(default[0], int | float)
+        return [convert(variable, word, default[0]) for word in words] if numbers else words
+    for kind in (type(default), float):  # a setting whose default is 30 may take 0.5; the settings decide
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return take(variable, text, "a whole number" if isinstance(default, int) else "a number")
 
 
 def convert_json(text: str) -> Any:

@@ -123,7 +123,11 @@ def request_confirmation(c: invoke.Context, what: str, yes: bool = False, name: 
         raise OpsError(f"--confirm says {given!r}, but this would be lost: {name!r}. Nothing was touched.")
     if sys.stdin is None or not sys.stdin.isatty():
         raise OpsError(f"{what} Cannot ask for confirmation without a terminal; pass {flag}.")
-    asked = input(escape_control_characters(f"{what} Type {name!r} to go on: " if name else f"{what} Go on? [y/N] "))
+    question = f"{what} Type {name!r} to go on: " if name else f"{what} Go on? [y/N] "
+    try:
+        asked = input(escape_control_characters(question))
+    except EOFError:  # Ctrl-D
+        asked = ""
     if asked.strip() != name if name else asked.strip().lower() not in ("y", "yes"):
         raise OpsError("Declined. Nothing was touched.", DECLINED)
 

@@ -44,7 +44,7 @@ def find_page(name: str) -> Path:
 
 FRONT_MATTER = re.compile(r"\A---\n.*?\n---\n", re.S)
 FENCE_ATTRIBUTES = re.compile(r"^(\s*```\w+) \{[^}\n]*\}$", re.M)
-COMMAND = re.compile(r"^(\s*\$ (?:[A-Z_0-9]+=\S+ )?invoke )(?!-f )", re.M)
+COMMAND = re.compile(r"(\$ (?:[A-Z_0-9]+=\S+ )*invoke )(?!-f )")
 
 
 def render_page(text: str, settings_file: str = "") -> str:

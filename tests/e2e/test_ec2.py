@@ -156,7 +156,7 @@ def test_status_shows_cost_countdown_and_expiry(box_stack):
     assert 0 < found["dollars_so_far"] < 0.1
     assert 1700 < found["stops_in_s"] <= 1800
     assert found["expires"]
-    assert "It stops by itself after 29 min" in box_stack("ec2.status").out
+    assert "It stops by itself in 29 min" in box_stack("ec2.status").out
 
 
 def test_no_tagged_resource_is_left(make_stack):

@@ -155,3 +155,14 @@ def test_call_with_a_lost_response_was_made(make_stack, sandbox):
     with pytest.raises(AwsError, match="EntityAlreadyExists"):  # the SDK tries again, and finds its own user
         account.call("iam", "create_user", UserName="lost")
     account.call("iam", "delete_user", UserName="lost")
+
+
+@pytest.mark.parametrize("command", ["sandbox.up", "sandbox.down"])
+def test_folder_of_something_else_is_never_cleared(tmp_path, command):
+    (tmp_path / "home" / "aws").mkdir(parents=True)
+    (tmp_path / "home" / "work").mkdir()
+    cli = Cli(write_settings(tmp_path / "s.yaml", tmp_path / "home", "none"))
+    refused = cli(command, ok=False)
+    assert refused.code == 1
+    assert "is not a sandbox's folder" in refused.err
+    assert (tmp_path / "home" / "work").is_dir()

@@ -18,6 +18,7 @@ def test_page_is_shown_ready_to_paste(make_stack):
     shown = cli("runbook.show", "5xx").out
     assert shown.startswith("# The endpoint answers 5xx")
     assert f"$ invoke -f {cli.file} sm.status" in shown
+    assert "$ invoke sm." not in shown  # nor inside a sentence
     assert "kind=" not in shown
     assert "signals:" not in shown
     assert shown.count("```console\n") == (ROOT / "runbooks" / "endpoint-5xx.md").read_text().count("```console")

@@ -4,7 +4,7 @@ import pytest
 
 from ops.core import task
 from ops.core.errors import OpsError
-from ops.core.settings_environment import read_environment
+from ops.core.settings_environment import convert, read_environment
 from ops.core.settings_files import read_settings_file, require_settings_file
 from tests.in_process import run_invoke
 
@@ -128,3 +128,19 @@ def test_an_error_of_a_file_names_its_path(tmp_path):
         (tmp_path / "work" / "audit.jsonl").read_text()
     explained = str(task.explain_error(failed.value))
     assert explained.startswith(f"Cannot use {tmp_path}/work/audit.jsonl: Not a directory.")
+
+
+@pytest.mark.parametrize(
+    ("text", "default", "value"),
+    [
+        ("null", 10, None),
+        ("0.5", 30, 0.5),
+        ("3", 0.5, 3.0),
+        ("32,64", [16], [32, 64]),
+        ("a, b", ["c"], ["a", "b"]),
+        ("null", "text", "null"),
+        ("7", None, 7),
+    ],
+)
+def test_variable_has_the_type_that_its_setting_may_have(text, default, value):
+    assert convert("INVOKE_X", text, default) == value

@@ -95,3 +95,16 @@ def test_fetch_names_its_url_without_the_password(tmp_path):
         ran = cli(*words, "data.fetch", url, "--dir", str(tmp_path / "d"), ok=bool(words))
         assert "https://127.0.0.1:9/a.zip" in ran.out + ran.err
         assert "canary" not in ran.out + ran.err
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{'x-amz-sso_bearer_token': 'CANARY'}",
+        '"refreshToken": "CANARY"',
+        "WebIdentityToken=CANARY",
+        "'clientSecret': 'CANARY'",
+    ],
+)
+def test_tokens_of_logins_are_masked(text):
+    assert "CANARY" not in mask_keys(text)
