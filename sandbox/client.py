@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import time
+import urllib.error
 import urllib.request
 from importlib.util import find_spec
 from pathlib import Path
@@ -85,6 +86,13 @@ def send_control_request(
     url, headers = f"{running.url}/_sandbox/{path}", {"X-Sandbox-Token": running.token}
     request = urllib.request.Request(url, data, headers, method=method)  # noqa: S310  loopback, from our state file
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    with opener.open(request, timeout=60) as response:
-        reply: dict[str, Any] = json.loads(response.read())
+    try:
+        with opener.open(request, timeout=60) as response:
+            reply: dict[str, Any] = json.loads(response.read())
+    except urllib.error.HTTPError:
+        raise  # the sandbox answered; the caller knows what was asked
+    except OSError as error:
+        raise OpsError(
+            f"The sandbox does not answer: {error}. Start it again: invoke sandbox.down sandbox.up"
+        ) from error
     return reply

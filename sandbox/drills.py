@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from ops.core.errors import OpsError
+from ops.core.nearest import find_nearest
 
 REQUIRED = None
 Value = str | int | float | bool
@@ -98,8 +98,8 @@ def build_request(name: str, given: Iterable[str], endpoint: str) -> tuple[str, 
 
 
 def suggest_name(name: str, known: Iterable[str]) -> str:
-    near = difflib.get_close_matches(name, list(known), n=1)
-    return f" Did you mean {near[0]}?" if near else ""
+    near = find_nearest(name, list(known))
+    return f" Did you mean {near}?" if near else ""
 
 
 def parse_value(key: str, text: str, kind: type) -> Value:

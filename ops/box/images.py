@@ -5,7 +5,6 @@ AWS names the newest image of each variant in a public SSM parameter: PATH/ARCHI
 
 from __future__ import annotations
 
-import difflib
 import re
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
@@ -16,6 +15,7 @@ from ops.core import pricing
 from ops.core.aws.account import Account
 from ops.core.errors import OpsError
 from ops.core.files import write_atomically
+from ops.core.nearest import find_nearest
 
 PATH = "/aws/service/deeplearning/ami"
 VARIANT = re.compile(r"oss-nvidia-driver-gpu-pytorch-(\d+)\.(\d+)-([a-z0-9.-]+)")
@@ -174,8 +174,8 @@ def describe_instance_types(account: Account, names: list[str]) -> dict[str, Ins
 
 
 def suggest_type(name: str) -> str:
-    near = difflib.get_close_matches(name, pricing.read_prices()["ec2"], n=1, cutoff=0.6)
-    return f" Did you mean {near[0]}?" if near else ""
+    near = find_nearest(name, pricing.read_prices()["ec2"], cutoff=0.6)
+    return f" Did you mean {near}?" if near else ""
 
 
 def check(account: Account, image: Image, instance_types: dict[str, InstanceTypeInfo]) -> None:

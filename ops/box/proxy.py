@@ -11,13 +11,14 @@ from pathlib import Path
 import invoke
 
 from ops.box import access, facts
-from ops.core import tunnel
+from ops.core import entry, tunnel
 from ops.core.aws.account import Account
 from ops.core.errors import OpsError
 from ops.core.paths import ROOT
 
 
 def main(settings_file: str = "") -> None:
+    entry.install()  # the environment is read as commands read it
     config = invoke.Config(project_location=ROOT, runtime_path=Path(settings_file) if settings_file else None)
     config.load_project()
     config.load_runtime()

@@ -1,4 +1,4 @@
-"""What happens before a task runs: Invoke reads files, the environment and the names typed, and Kennel words what is wrong.
+"""Read settings files, the environment and typed names before a task runs, and say what is wrong with them in a sentence.
 
 Invoke lets a program replace these only as a program of its own; `invoke` is everyone's. So tasks.py calls `install`.
 """

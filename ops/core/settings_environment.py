@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 import os
 from collections.abc import Iterator
 from typing import Any
 
 from ops.core.errors import OpsError
+from ops.core.nearest import find_nearest
 
 PREFIX = "INVOKE_"
 INVOKES_OWN = {"INVOKE_DEBUG", "INVOKE_RUNTIME_CONFIG"}
@@ -66,8 +66,8 @@ def has_value(settings: Any, path: Path) -> bool:
 
 
 def describe_unknown(variable: str, names: list[str]) -> str:
-    near = difflib.get_close_matches(variable, names, n=1, cutoff=0.7)
-    hint = f"did you mean {near[0]}?" if near else "see invoke.yaml."
+    near = find_nearest(variable, names, cutoff=0.7)
+    hint = f"did you mean {near}?" if near else "see invoke.yaml."
     return f"The environment variable {variable} names no setting; {hint} {NOTHING}"
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 import re
 from typing import Any, get_args
 from zoneinfo import ZoneInfo
+
+from ops.core.nearest import find_nearest
 
 OFF = ("false", "no", "off")
 EXPONENT = re.compile(r"[+-]?\d{1,20}(\.\d{0,20})?[eE][+-]?\d{1,3}")
@@ -20,8 +21,8 @@ def describe_setting_error(error: Any, settings: Any) -> str:
     *path, last = (shorten_name(str(part)) for part in error["loc"])
     if error["type"] == "extra_forbidden":
         names = list_setting_names(path, settings)
-        near = difflib.get_close_matches(last[:LONGEST_SHOWN], names, n=1, cutoff=0.5)
-        hint = f"; did you mean {near[0]}?" if near else f"; known: {', '.join(names)}"
+        near = find_nearest(last[:LONGEST_SHOWN], names, cutoff=0.5)
+        hint = f"; did you mean {near}?" if near else f"; known: {', '.join(names)}"
         return f"{'.'.join(path) or 'settings'}: unknown {'setting' if path else 'section'} {last}{hint}"
     name = ".".join(last if last != "[key]" else "its name" for last in [*path, last])
     if hint := suggest_other_spelling(error["type"], error["input"]):

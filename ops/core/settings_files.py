@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 from pathlib import Path
 from typing import Any
 
 from invoke.util import yaml
 
 from ops.core.errors import OpsError
+from ops.core.nearest import find_nearest
 
 SUFFIXES = (".yaml", ".yml", ".json", ".py")
 Loader: Any = yaml.SafeLoader  # without types
@@ -30,8 +30,8 @@ def suggest_file(path: Path) -> str:
     """Return the nearest name of a settings file in the same folder as a question, or "." without one."""
     folder = path.parent
     names = [one.name for one in folder.iterdir() if one.suffix in SUFFIXES[:3]] if folder.is_dir() else []
-    near = difflib.get_close_matches(path.name, names, n=1)
-    return f"; did you mean {folder / near[0]}?" if near else "."
+    near = find_nearest(path.name, names)
+    return f"; did you mean {folder / near}?" if near else "."
 
 
 def read_settings_file(name: str, known: dict[str, Any]) -> dict[str, Any]:

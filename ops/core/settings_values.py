@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import difflib
 import unicodedata
 from ipaddress import IPv4Network
 from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
+
+from ops.core.nearest import find_nearest
 
 # torchvision's classification architectures and resnet_tiny; a test compares the file with torchvision's own list.
 ARCHITECTURES = tuple(Path(__file__).with_name("architectures.txt").read_text(encoding="utf-8").split())
@@ -39,8 +40,8 @@ def check_architecture(value: str) -> str:
     """Return the name of an architecture unchanged. Raises ValueError, with the nearest name, for any other text."""
     if value in ARCHITECTURES:
         return value
-    near = difflib.get_close_matches(value[:100], ARCHITECTURES, n=1, cutoff=0.5)
-    hint = f"; did you mean {near[0]}?" if near else "."
+    near = find_nearest(value[:100], ARCHITECTURES, cutoff=0.5)
+    hint = f"; did you mean {near}?" if near else "."
     raise ValueError(f"unknown architecture{hint} It must be resnet_tiny or one of torchvision's for classification")
 
 

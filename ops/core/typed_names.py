@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 import inspect
 from itertools import pairwise
 from typing import Any
 
 from invoke.exceptions import ParseError
+
+from ops.core.nearest import find_nearest
 
 FIRST_COMMANDS = (
     "demo", "doctor", "runbook.list", "sandbox.up", "data.push", "sm.train", "sm.deploy", "sm.status", "ec2.up", "iam.audit",
@@ -21,12 +22,12 @@ def describe_parse_error(error: ParseError, collection: Any, words: list[str]) -
     unknown = find_unknown_word(message, words)
     if unknown.startswith("-") and context is not None and context.name:
         flags = [flag for flag in context.flag_names() if flag.startswith("--")]
-        near = difflib.get_close_matches(unknown.partition("=")[0], flags, n=1)
-        hint = f"did you mean {near[0]}?" if near else f"see: invoke --help {context.name}"
+        near = find_nearest(unknown.partition("=")[0], flags)
+        hint = f"did you mean {near}?" if near else f"see: invoke --help {context.name}"
         return f"{context.name} has no flag {unknown}; {hint}"
     if unknown:
-        near = difflib.get_close_matches(unknown, sorted(collection.task_names), n=1)
-        return f"There is no command {unknown}; " + (f"did you mean {near[0]}?" if near else "see: invoke --list")
+        near = find_nearest(unknown, sorted(collection.task_names))
+        return f"There is no command {unknown}; " + (f"did you mean {near}?" if near else "see: invoke --list")
     if context is None or not context.name:
         return f"{message}. See: invoke --help"
     return f"{message}.\n{find_example(collection, context.name)}\nSee: invoke --help {context.name}"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 import shlex
 from collections.abc import Iterator
@@ -10,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ops.core.errors import OpsError
+from ops.core.nearest import find_nearest
 from ops.core.paths import ROOT
 
 FOLDER = ROOT / "runbooks"
@@ -37,8 +37,8 @@ def find_page(name: str) -> Path:
         raise OpsError(
             f"Several runbooks match {name}: {', '.join(holding)}. Show one: invoke runbook.show {holding[0]}"
         )
-    near = difflib.get_close_matches(wanted, pages, n=1)
-    hint = f"Did you mean {near[0]}?" if near else f"Search the pages: invoke runbook.find {shlex.quote(name)}"
+    near = find_nearest(wanted, pages)
+    hint = f"Did you mean {near}?" if near else f"Search the pages: invoke runbook.find {shlex.quote(name)}"
     raise OpsError(f"There is no runbook {name}. {hint}")
 
 

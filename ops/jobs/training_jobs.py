@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +9,7 @@ from ops.core import pricing
 from ops.core.aws.account import Account
 from ops.core.errors import OpsError
 from ops.core.log_groups import log_group_steps
+from ops.core.nearest import find_nearest
 from ops.core.plan import Change, Steps, Wait
 from ops.core.settings import Settings
 from ops.jobs.spec import TrainingSpec, build_spec_from_settings, read_commit
@@ -57,8 +57,8 @@ def describe_existing(account: Account, name: str) -> dict[str, Any]:
 def build_missing_job_error(account: Account, name: str) -> OpsError:
     """Return the error for a job that this stack does not have; it names the most similar job that has files in the bucket."""
     jobs = [folder.split("/")[1] for folder in account.bucket.folders("jobs/")]
-    near = difflib.get_close_matches(name, jobs, n=1, cutoff=0.5)
-    hint = f"Did you mean {near[0]}?" if near else f"Its jobs begin with {account.settings.prefix}-."
+    near = find_nearest(name, jobs, cutoff=0.5)
+    hint = f"Did you mean {near}?" if near else f"Its jobs begin with {account.settings.prefix}-."
     return OpsError(f"No job of this stack is called {name}. {hint} Start one: invoke sm.train")
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import getpass
 import shlex
 import sys
@@ -12,7 +11,8 @@ from botocore import exceptions as sdk
 
 from ops.core.errors import DENIALS, DENIED, FAILED, OpsError, ProfileError
 from ops.core.masking import mask_keys
-from ops.core.paths import ROOT
+from ops.core.nearest import find_nearest
+from ops.core.settings import resolve_below_root
 
 if TYPE_CHECKING:
     from ops.core.settings import Settings
@@ -65,14 +65,14 @@ def ask_for_code(prompt: str) -> str:
 def build_command(settings: Settings, words: str) -> str:
     """Return a command of the AWS CLI for this profile and its file."""
     file = settings.aws.config_file
-    prefix = f"AWS_CONFIG_FILE={shlex.quote(str(ROOT / file))} " if file else ""
+    prefix = f"AWS_CONFIG_FILE={shlex.quote(str(resolve_below_root(file)))} " if file else ""
     return f"{prefix}aws {words} --profile {shlex.quote(settings.aws.profile)}"
 
 
 def explain_missing_profile(session: Any, settings: Settings) -> OpsError:
     where, profile = settings.aws.config_file or "~/.aws/config", settings.aws.profile
-    near = difflib.get_close_matches(profile, session.available_profiles, n=1)
-    guess = f" Did you mean {near[0]!r}? Set aws.profile." if near else ""
+    near = find_nearest(profile, session.available_profiles)
+    guess = f" Did you mean {near!r}? Set aws.profile." if near else ""
     if "sandbox" in where:
         guess += " Is the sandbox running?"
     fix = "invoke sandbox.up" if "sandbox" in where else build_command(settings, "configure")

@@ -17,7 +17,7 @@ from ops.core import running
 from ops.core.aws.errors import LOCAL_HOSTS
 from ops.core.aws.profile import load_credentials, read_profile
 from ops.core.errors import OpsError
-from ops.core.paths import ROOT
+from ops.core.settings import resolve_below_root
 
 if TYPE_CHECKING:
     from ops.core.settings import Settings
@@ -42,7 +42,7 @@ def open_session(settings: Settings, role: str = "") -> Any:
     skip_proxy_for_local_hosts()
     session = botocore.session.Session(profile=settings.aws.profile)
     if settings.aws.config_file:
-        session.set_config_variable("config_file", str(ROOT / settings.aws.config_file))
+        session.set_config_variable("config_file", str(resolve_below_root(settings.aws.config_file)))
     check_endpoint_reachable(read_profile(session, settings).get("endpoint_url"))
     own = load_credentials(session, settings)
     if role:
