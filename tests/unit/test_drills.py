@@ -3,7 +3,7 @@
 import pytest
 
 from ops.core.errors import OpsError
-from sandbox import drills
+from sandbox import client, drills, state
 
 
 def build(name, *given):
@@ -45,3 +45,11 @@ def test_list_names_each_fault_with_its_parameters():
     assert rows["slow"] == "[endpoint={endpoint}] seconds=..."
     assert rows["box"].startswith("instance=... [sshd] [keys]")
     assert rows["clear"] == ""
+
+
+def test_sandbox_that_does_not_answer_is_a_sentence():
+    gone = state.State(pid=1, started=0.0, port=9, tunnel_port=9, token="t")
+    with pytest.raises(
+        OpsError, match=r"^The sandbox does not answer: .*Start it again: invoke sandbox.down sandbox.up$"
+    ):
+        client.send_control_request(gone, "GET", "health")

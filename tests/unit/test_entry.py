@@ -1,9 +1,14 @@
 """What is said to wrong files, variables, commands and flags before a task runs."""
 
+import os
+import subprocess
+import sys
+
 import pytest
 
 from ops.core import task
 from ops.core.errors import OpsError
+from ops.core.paths import ROOT
 from ops.core.settings_environment import convert, read_environment
 from ops.core.settings_files import read_settings_file, require_settings_file
 from tests.in_process import run_invoke
@@ -144,3 +149,11 @@ def test_an_error_of_a_file_names_its_path(tmp_path):
 )
 def test_variable_has_the_type_that_its_setting_may_have(text, default, value):
     assert convert("INVOKE_X", text, default) == value
+
+
+def test_proxy_reads_the_environment_as_commands_do():
+    argv = [sys.executable, "-m", "ops.box.proxy"]
+    env = os.environ | {"INVOKE_TRAIN_EPOCHS": "abc"}
+    done = subprocess.run(argv, cwd=ROOT, env=env, capture_output=True, text=True, stdin=subprocess.DEVNULL)
+    assert done.returncode == 1
+    assert done.stderr.startswith("The environment variable INVOKE_TRAIN_EPOCHS takes a whole number, got 'abc'.")
