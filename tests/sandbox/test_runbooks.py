@@ -32,6 +32,7 @@ def test_pages_are_found_by_part_of_name_and_by_words(make_stack):
     assert "endpoint-5xx" in found
     assert "signal" in found
     assert "Next: invoke runbook.show endpoint-5xx" in found
+    assert "endpoint-5xx" in cli("runbook.find", "no healthy instance").out  # the example of its help
     nothing = cli("runbook.find", "no such words anywhere", ok=False)
     assert nothing.code == 7
     assert "No runbook contains" in nothing.out
