@@ -9,6 +9,7 @@ import sys
 import tempfile
 from collections.abc import Generator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 # Before ops is imported: nothing of the person who runs the tests is read or written.
@@ -204,7 +205,7 @@ def apply_roles(cli: Cli) -> None:
     """Make the stack's roles as iam.apply does, call by call."""
     account = cli.account
     wanted = roles.read_roles(account.settings)
-    plan.apply(apply.steps(snapshot.read(account), wanted, account.settings), account, lambda line: None)
+    plan.apply(partial(apply.steps, snapshot.read(account), wanted, account.settings), account, lambda line: None)
 
 
 def plant_roles(cli: Cli, running: state.State) -> None:

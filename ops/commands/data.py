@@ -42,7 +42,7 @@ def up(c: Context) -> Result:
 
     account = Account.from_context(c)
     account.guard()
-    done = run_plan(c, account, bucket_setup.steps(bucket_setup.facts(account), account.settings))
+    done = run_plan(c, account, bucket_setup.steps, bucket_setup.facts(account), account.settings)
     data = done.data | {"bucket": account.settings.bucket}
     return Result(data, f"Bucket {account.settings.bucket} is ready. {done.text}", changes=done.changes)
 

@@ -44,7 +44,7 @@ def up(c: Context, spot: bool = False, instance_type: str = "") -> Result | None
     if have.box and instance_type not in ("", have.box["InstanceType"]):
         say(f"{have.instance_id} exists, a {have.box['InstanceType']}; --instance-type only applies to a new box.")
     account.guard()
-    done = run_plan(c, account, plan.steps(have, options, account.settings))
+    done = run_plan(c, account, plan.steps, have, options, account.settings)
     return None if c.config.run.dry else report_running_box(account, done)
 
 
@@ -73,7 +73,7 @@ def start(c: Context) -> Result | None:
     account.guard()
     options = LaunchOptions(tuple(account.settings.ec2.instance_types))
     have = facts.read_for_launch(account, have, list(options.instance_types))
-    done = run_plan(c, account, plan.steps(have, options, account.settings))
+    done = run_plan(c, account, plan.steps, have, options, account.settings)
     return None if c.config.run.dry else report_running_box(account, done)
 
 
@@ -99,10 +99,10 @@ def stop(c: Context, yes: bool = False) -> Result | None:
     warning = (
         f"{name} is running on {have.instance_id}; it writes a checkpoint, and ec2.train resumes it. " if name else ""
     )
-    request_confirmation(c, f"{warning}This stops {have.instance_id}.", yes=yes or not name)
+    request_confirmation(c, account, f"{warning}This stops {have.instance_id}.", yes=yes or not name)
     if name:
         training.end_job(account, have, name)
-    done = run_plan(c, account, plan.stop_box_steps(have))
+    done = run_plan(c, account, plan.stop_box_steps, have)
     if c.config.run.dry:
         return None
     text = f"{have.instance_id} is stopped; its disk is kept. {done.text}. Next: invoke ec2.start"
@@ -128,8 +128,8 @@ def down(c: Context, yes: bool = False) -> Result | None:
     account.guard()
     if have.box is not None:
         instances = ", ".join([have.instance_id, *have.extra])
-        request_confirmation(c, f"This terminates {instances} and deletes the disk of each.", yes=yes)
-    done = run_plan(c, account, plan.remove_box_steps(have, account.settings))
+        request_confirmation(c, account, f"This terminates {instances} and deletes the disk of each.", yes=yes)
+    done = run_plan(c, account, plan.remove_box_steps, have, account.settings)
     if c.config.run.dry:
         return None
     text = f"{have.instance_id if have.box else 'The box'} is terminated. {done.text}"
@@ -470,7 +470,7 @@ def clean(c: Context, yes: bool = False) -> Result:
             say(f"~ {name}  {size / 1e6:.1f} MB")
         if c.config.run.dry or not found:
             return Result({"gone": found}, f"{total / 1e6:.1f} MB can be deleted.")
-        request_confirmation(c, f"This deletes {total / 1e6:.1f} MB on {have.instance_id}.", yes=yes)
+        request_confirmation(c, account, f"This deletes {total / 1e6:.1f} MB on {have.instance_id}.", yes=yes)
         disk.clean_disk(link, account.settings, shards, dry=False)
     return Result({"gone": found}, f"{total / 1e6:.1f} MB were deleted.", changes=1)
 

@@ -26,7 +26,7 @@ def apply(c: Context, role: str = "") -> Result:
     account.guard()
     if not c.config.run.dry:
         save_lost_documents(plan.have, preview(plan.steps()), account.settings)
-    done = run_plan(c, account, plan.steps())
+    done = run_plan(c, account, plan.steps)
     if done.changes:
         wait_until_applied(account, plan.steps)
     text = f"{len(plan.wanted)} {'role' if len(plan.wanted) == 1 else 'roles'}: {done.text}" if done.text else ""
@@ -93,11 +93,11 @@ def rollback(c: Context, role: str, policy: str = "", to: str = "", yes: bool = 
     account.guard()
     counted = "1 policy" if len(targets) == 1 else f"{len(targets)} policies"
     name = account.settings.build_role_name(role)
-    request_confirmation(c, f"This changes {counted} of {name} as shown above.", yes=yes)
+    request_confirmation(c, account, f"This changes {counted} of {name} as shown above.", yes=yes)
     if not c.config.run.dry:
         save_lost_documents(have, preview(versions.steps(targets, account.settings)), account.settings)
         for target in targets:
             versions.write_rollback_note(account.settings, target)
-    done = run_plan(c, account, versions.steps(targets, account.settings))
+    done = run_plan(c, account, versions.steps, targets, account.settings)
     text = f"{done.text}. Undo: invoke iam.apply --role {role}" if done.text else ""
     return Result(done.data, text, changes=done.changes)

@@ -63,7 +63,7 @@ def prune(c: Context, roles: list[str] | None = None, confirm: str = "") -> Resu
     if c.config.run.dry:
         for role in found:
             saved = removal.read_whole_role(choose_account(c, settings, role), have, role)
-            run_plan(c, account, removal.plan_removal(have, saved, wanted, settings))
+            run_plan(c, account, removal.plan_removal, have, saved, wanted, settings)
         return Result([list(row) for row in shown], format_table(COLUMNS, shown))
     say(format_table(COLUMNS, shown))
     archives = []
@@ -71,7 +71,7 @@ def prune(c: Context, roles: list[str] | None = None, confirm: str = "") -> Resu
         if confirm and role.name != confirm:
             say(f"{role.name} is kept: --confirm names {confirm}")
             continue
-        request_confirmation(c, f"This removes {describe_last_use(role)}.", name=role.name, given=confirm)
+        request_confirmation(c, account, f"This removes {describe_last_use(role)}.", name=role.name, given=confirm)
         role_account = choose_account(c, settings, role)
         archives.append(removal.remove_role(role_account, role.name, wanted, partial(run_plan, c, role_account)))
     return Result([str(path) for path in archives], "\n".join(f"Undo: invoke iam.restore {path}" for path in archives))
@@ -118,12 +118,16 @@ def restore(c: Context, file: str, confirm: str = "") -> Result:
                 ["The role causes findings of severity high or above:", *(f"  {one.format_line()}" for one in new)]
             )
         )
-        request_confirmation(c, f"This restores {saved.name} with these findings.", name=saved.name, given=confirm)
+        request_confirmation(
+            c, account, f"This restores {saved.name} with these findings.", name=saved.name, given=confirm
+        )
     for arn in restoration.list_changed_policies(have, saved):
         say(f"{arn} exists and has changed since; it is not overwritten.")
-    done = run_plan(c, account, restoration.steps(account, have, saved))
+    done = run_plan(c, account, restoration.steps, have, saved, restoration.read_profile_roles(account, saved))
     if done.changes:
-        wait_until_applied(account, lambda have: restoration.steps(account, have, saved))
+        wait_until_applied(
+            account, lambda have: restoration.steps(have, saved, restoration.read_profile_roles(account, saved))
+        )
         restoration.warn_of_trusting(have, saved)
     if not c.config.run.dry and not saved.finished:
         backups.write_private_json(path, saved.data | {"finished": True})

@@ -37,11 +37,11 @@ def revoke(c: Context, name: str, yes: bool = False) -> Result:
     if not preview(revocation.steps(who, moment)):
         return Result({"made": 0}, f"{revocation.describe_revocation(who)}\n0 made")
     say(revocation.describe_consequences(who.principal))
-    request_confirmation(c, f"This revokes {who.principal.name}.", yes=yes)
+    request_confirmation(c, account, f"This revokes {who.principal.name}.", yes=yes)
     _, moment = revocation.read_caller_and_time(account)  # sessions opened before this answer are revoked too
     if not c.config.run.dry:
         revocation.save_overwritten_policy(who, preview(revocation.steps(who, moment)), account.settings)
-    done = run_plan(c, account, revocation.steps(who, moment))
+    done = run_plan(c, account, revocation.steps, who, moment)
     if done.changes:
         who = revocation.wait_until_revoked(account, who.principal.arn, moment)
         time.sleep(1)  # wait out the revoked second, so that the next session of the role is not revoked too

@@ -26,7 +26,7 @@ def deploy(c: Context) -> Result | None:
     account = Account.from_context(c)
     code = plan.package_function()
     account.guard()
-    done = run_plan(c, account, plan.steps(plan.facts(account), code, account.settings))
+    done = run_plan(c, account, plan.steps, plan.facts(account), code, account.settings)
     if c.config.run.dry:
         return None
     have = plan.facts(account)
@@ -52,7 +52,7 @@ def rollback(c: Context, to: str = "") -> Result | None:
     have = plan.require_function(account)
     version = plan.choose_rollback_version(account, have, to)
     account.guard()
-    done = run_plan(c, account, plan.rollback_steps(have, version, account.settings))
+    done = run_plan(c, account, plan.rollback_steps, have, version, account.settings)
     if c.config.run.dry:
         return None
     text = f"{account.settings.function_name}:{plan.ALIAS} is version {version}. {done.text}. Next: invoke lambda.invoke --sample 5"
@@ -144,8 +144,8 @@ def down(c: Context, yes: bool = False) -> Result | None:
     if have.config is None:
         return Result({"made": 0}, "There is no function.")
     account.guard()
-    request_confirmation(c, f"This deletes {account.settings.function_name}; callers will fail.", yes=yes)
-    done = run_plan(c, account, plan.remove_function_steps(account.settings))
+    request_confirmation(c, account, f"This deletes {account.settings.function_name}; callers will fail.", yes=yes)
+    done = run_plan(c, account, plan.remove_function_steps, account.settings)
     if c.config.run.dry:
         return None
     return Result(done.data, f"{account.settings.function_name} is deleted. {done.text}", changes=done.changes)

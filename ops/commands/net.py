@@ -23,7 +23,7 @@ def up(c: Context) -> Result:
     account = Account.from_context(c, ROLE)
     account.guard()
     try:
-        done = run_plan(c, account, plan.steps(facts.read(account), account.settings))
+        done = run_plan(c, account, plan.steps, facts.read(account), account.settings)
     except AwsError as error:
         if not error.says("AlreadyExists", "Duplicate", "Conflict"):
             raise
@@ -51,8 +51,8 @@ def down(c: Context, yes: bool = False) -> Result | None:
         return Result({"made": 0}, f"Stack {account.settings.stack.name} has no network.")
     teardown.check_unused(account, have)
     account.guard()
-    request_confirmation(c, f"This deletes the network of {account.settings.stack.name}.", yes=yes)
-    done = run_plan(c, account, teardown.steps(have))
+    request_confirmation(c, account, f"This deletes the network of {account.settings.stack.name}.", yes=yes)
+    done = run_plan(c, account, teardown.steps, have)
     if c.config.run.dry:
         return None
     return Result(done.data, f"The network is deleted. {done.text}", changes=done.changes)

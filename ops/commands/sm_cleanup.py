@@ -54,6 +54,6 @@ def delete_endpoint(c: Context, account: Account, why: str, confirm: str) -> Res
 
     name = account.settings.endpoint_name
     have = cleanup.read_facts(account, dry=c.config.run.dry)
-    request_confirmation(c, f"{why} the endpoint {name}; callers will fail.", name=name, given=confirm)
-    done = run_plan(c, account, teardown.steps(have, account.settings))
+    request_confirmation(c, account, f"{why} the endpoint {name}; callers will fail.", name=name, given=confirm)
+    done = run_plan(c, account, teardown.steps, have, account.settings)
     return None if c.config.run.dry else Result(done.data, f"{name} is deleted. {done.text}", changes=done.changes)

@@ -38,7 +38,7 @@ def image(c: Context, json: bool = False) -> Result | None:
     account.guard()
     if have.size is None and not have.build and not c.config.run.dry:
         image_build.upload_serving(account, have.tag)
-    done = run_plan(c, account, image_build.steps(have, account.settings))
+    done = run_plan(c, account, image_build.steps, have, account.settings)
     if c.config.run.dry:
         return None
     name, size = image_build.check_built(account, have.tag)
@@ -205,13 +205,15 @@ def make_live(
     c: Context, account: Account, have: plan.Facts, want: plan.EndpointSpec, why: DeploymentReason
 ) -> Result | None:
     """Deploy `want`, verify it, and record both; under --dry, print the plan."""
+    from ops.core.plan import preview
     from ops.endpoint import deployment, plan
 
     if c.config.run.dry:
-        run_plan(c, account, plan.steps(have, want))
+        run_plan(c, account, plan.steps, have, want)
         return None
+    preview(plan.steps(have, want))  # a plan that is refused is not a deployment to record
     with deployment.record_and_verify(account, have, want, why):
-        done = run_plan(c, account, plan.steps(have, want))
+        done = run_plan(c, account, plan.steps, have, want)
     release = want.release
     text = f"{account.settings.endpoint_name} serves release {release.short}. {done.text}. Next: invoke sm.status"
     return Result({"release": release.digest, "job": release.job, "config": want.config}, text, changes=done.changes)

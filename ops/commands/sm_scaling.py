@@ -36,7 +36,7 @@ def autoscale(
 
     account = Account.from_context(c)
     settings = account.settings
-    scaling.refuse_burstable(settings)
+    scaling.refuse_burstable(settings.endpoint.instance_type)
     bounds = scaling.resolve_bounds(settings, min_instances, max_instances)
     probe.require_endpoint(account)
     if explain:
@@ -51,7 +51,7 @@ def autoscale(
         )
     have = scaling.facts(account, found["ProductionVariants"][0]["DesiredInstanceCount"])
     given_bounds = bounds if min_instances or max_instances else None
-    done = run_plan(c, account, scaling.steps(have, settings, given_bounds))
+    done = run_plan(c, account, scaling.steps, have, settings, given_bounds)
     say(scaling.describe_expectation(settings))
     return Result(
         done.data, f"Scaling between {bounds[0]} and {bounds[1]} instances. {done.text}", changes=done.changes

@@ -88,7 +88,7 @@ def submit_training_job(c: Context, account: Account, have: Facts, order: Order,
         from ops.jobs.sdk import SdkAccount
 
         account = SdkAccount(account.settings, account.role)
-    return run_plan(c, account, training_jobs.steps(have, order, account.settings)).changes
+    return run_plan(c, account, training_jobs.steps, have, order, account.settings).changes
 
 
 def report_training(account: Account, described: dict[str, Any], changes: int = 0) -> Result:
@@ -128,7 +128,7 @@ def stop(c: Context, job: str) -> Result | None:
     found = training_jobs.describe_existing(account, job)
     if found["TrainingJobStatus"] not in training_jobs.UNDER_WAY:
         return Result({"job": job}, f"{job} has already ended: {found['TrainingJobStatus']}.")
-    done = run_plan(c, account, training_jobs.stop_job_steps(found))
+    done = run_plan(c, account, training_jobs.stop_job_steps, found)
     if c.config.run.dry:
         return None
     hosts = found["ResourceConfig"]["InstanceCount"]

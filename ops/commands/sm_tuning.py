@@ -46,7 +46,7 @@ def tune(
     account.guard()
     sends_nothing = c.config.run.dry or have.under_way
     code = "code/.../" if sends_nothing else spec.send_code(account, search.job)
-    changes = run_plan(c, account, tuning.steps(have, search, code, wait)).changes
+    changes = run_plan(c, account, tuning.steps, have, search, code, wait).changes
     if c.config.run.dry:
         return None
     return report_tuning(tuning.read_outcome(account, have.under_way or have.free), changes)

@@ -6,9 +6,13 @@ import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from ops.core import running
 from ops.core.text import escape_control_characters
+
+if TYPE_CHECKING:
+    from ops.core.settings import Settings
 
 SIGNS = {"+ ": 32, "~ ": 33, "- ": 31}  # what a plan adds is green, what it changes yellow, what it removes red
 
@@ -16,6 +20,14 @@ SIGNS = {"+ ": 32, "~ ": 33, "- ": 31}  # what a plan adds is green, what it cha
 def say(text: str) -> None:
     """Print progress to stderr; results go to stdout."""
     print(paint_sign(escape_control_characters(text)), file=sys.stderr, flush=True)
+
+
+def announce_stack(settings: Settings) -> None:
+    """Print, once a command, which stack, account and region it is about to take something from."""
+    text = f"Stack {settings.stack.name}, account {settings.aws.account}, region {settings.aws.region}:"
+    if running.announced != text:
+        running.announced = text
+        say(text)
 
 
 def paint_sign(text: str) -> str:

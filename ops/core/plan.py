@@ -2,6 +2,7 @@
 
 A plan is *sent* AWS's answer to each change, so that a later one can use an id from an earlier one. AWS's error is
 *thrown into* it, so that it can move on to another zone, or undo. The dry run walks the same generator and so cannot drift.
+A run walks it twice: what the preview raises, such as a refusal by the settings, stops the run before its first change.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from ops.core import pricing
 from ops.core.errors import AwsError
+from ops.core.output import announce_stack
 
 if TYPE_CHECKING:
     from ops.core.aws.account import Account
@@ -145,9 +147,8 @@ def format_dollars(amount: float) -> str:
     return pricing.format_price(amount, 5 if 0 < amount < 0.0005 else 3)
 
 
-def print_dry_run(steps: Steps, say: Callable[[str], None]) -> int:
+def print_dry_run(planned: Sequence[Step], say: Callable[[str], None]) -> int:
     """Print what would be done and what it would cost, and change nothing; return the number of changes."""
-    planned = preview(steps)
     for step in planned:
         say(format_step(step))
     changes = [step for step in planned if isinstance(step, Change)]
@@ -177,8 +178,15 @@ def describe_costs(changes: Sequence[Change]) -> Iterator[str]:
         yield f"This {verb} ${format_dollars(abs(hourly))} an hour, ${day} a day (list price; ops/core/pricing.toml)."
 
 
-def apply(steps: Steps, account: Account, say: Callable[[str], None]) -> int:
-    """Make the changes one by one; return how many were made. Each line is printed *before* its call."""
+def apply(steps: Callable[[], Steps], account: Account, say: Callable[[str], None]) -> int:
+    """Walk the preview, then make the changes one by one; return how many were made. Each line is printed *before* its call.
+
+    Nothing is changed when the preview raises an error. `steps` returns the plan from its start, from the same facts each time.
+    """
+    planned = preview(steps())
+    if not planned:
+        return 0
+    announce_removals(planned, account)
     made = 0
 
     def answer(step: Step) -> Any:
@@ -189,6 +197,13 @@ def apply(steps: Steps, account: Account, say: Callable[[str], None]) -> int:
         made += 1
         return result
 
-    for step in walk_steps(steps, answer):
+    for step in walk_steps(steps(), answer):
         say(format_step(step))
     return made
+
+
+def announce_removals(planned: Sequence[Step], account: Account) -> None:
+    """Print which stack, account and region this is about, before a plan that removes something and adds nothing."""
+    signs = {step.sign for step in planned if isinstance(step, Change)}
+    if "-" in signs and "+" not in signs:
+        announce_stack(account.settings)

@@ -1,4 +1,4 @@
-"""The command that runs in this process: its name, for AWS's logs, and the collection of all commands.
+"""The command that runs in this process: its name, for AWS's logs, what it has announced, and the collection of all commands.
 
 Invoke passes a task its settings and nothing else, so the executor and the task decorator store these here.
 """
@@ -11,4 +11,5 @@ if TYPE_CHECKING:
     import invoke
 
 command = ""  # each request to AWS carries it in its user agent
+announced = ""  # the stack that it named before it removes something: it says so once
 collection: invoke.Collection | None = None

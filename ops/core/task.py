@@ -13,19 +13,22 @@ import signal
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ParamSpec
 
 import invoke
 from invoke.executor import Executor as InvokeExecutor
 
 from ops.core import running
 from ops.core.errors import DECLINED, INTERRUPTED, OpsError
-from ops.core.output import say
+from ops.core.output import announce_stack, say
 from ops.core.text import escape_control_characters
 
 if TYPE_CHECKING:
     from ops.core import plan
     from ops.core.aws.account import Account
+
+
+P = ParamSpec("P")
 
 
 @dataclass(frozen=True)
@@ -57,7 +60,7 @@ def task(**options: Any) -> Callable[[Callable[..., Result | None]], Any]:
 
         @functools.wraps(body)
         def run(c: invoke.Context, *args: Any, **kwargs: Any) -> Result | None:
-            running.command = command
+            running.command, running.announced = command, ""
             result = body(c, *args, **kwargs)
             if result is not None:
                 print_result(result, as_json=bool(kwargs.get("json")))
@@ -100,22 +103,28 @@ def run_command(c: invoke.Context, command: str) -> Result:
     return result
 
 
-def run_plan(c: invoke.Context, account: Account, steps: plan.Steps) -> Result:
-    """Apply the steps, or print them under --dry. Every plan reaches AWS through here."""
+def run_plan(
+    c: invoke.Context, account: Account, steps: Callable[P, plan.Steps], *args: P.args, **kwargs: P.kwargs
+) -> Result:
+    """Apply the steps that `steps(*args, **kwargs)` yields, or print them under --dry. Every plan reaches AWS through here."""
     from ops.core import plan
 
     if c.config.run.dry:
-        count = plan.print_dry_run(steps, say)
-        return Result({"to_make": count}, "")
-    made = plan.apply(steps, account, say)
+        planned = plan.preview(steps(*args, **kwargs))
+        plan.announce_removals(planned, account)
+        return Result({"to_make": plan.print_dry_run(planned, say)}, "")
+    made = plan.apply(functools.partial(steps, *args, **kwargs), account, say)
     return Result({"made": made}, f"{made} made", changes=made)
 
 
-def request_confirmation(c: invoke.Context, what: str, yes: bool = False, name: str = "", given: str = "") -> None:
-    """Ask before something is lost. With `name`, that name must be typed, or `given` by --confirm.
+def request_confirmation(
+    c: invoke.Context, account: Account, what: str, yes: bool = False, name: str = "", given: str = ""
+) -> None:
+    """Print the stack, and ask before something of it is lost. With `name`, that name must be typed, or `given` by --confirm.
 
     Raises OpsError with code 3 when declined, and with code 1 when there is no terminal to ask on.
     """
+    announce_stack(account.settings)
     if c.config.run.dry or (yes and not name) or (name and given == name):
         return
     flag = f"--confirm {name}" if name else "--yes"

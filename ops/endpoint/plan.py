@@ -141,6 +141,7 @@ def steps(have: Facts, want: EndpointSpec) -> Steps:
     elif have.live != want.config:
         yield from update_steps(have, want)
     if have.lost_scaling:
+        scaling.refuse_burstable(want.instance_type)
         yield from scaling.steps(scaling.Facts(), settings)
 
 
@@ -152,6 +153,8 @@ def update_steps(have: Facts, want: EndpointSpec) -> Steps:
     """
     settings = want.settings
     moved = have.has_scaling and have.instance_type != want.instance_type
+    if moved:
+        scaling.refuse_burstable(want.instance_type)
     yield from alarms.guard_steps(settings, want.config)
     if moved:
         why = f"deregister scaling to change {have.instance_type} to {want.instance_type}; it is registered again after"

@@ -130,12 +130,12 @@ def build_policy_config(settings: Settings) -> dict[str, Any]:
     }
 
 
-def refuse_burstable(settings: Settings) -> None:
+def refuse_burstable(instance_type: str) -> None:
     """Raise OpsError for an instance type that AWS does not scale."""
-    if settings.endpoint.instance_type.startswith(BURSTABLE):
+    if instance_type.startswith(BURSTABLE):
         raise OpsError(
-            f"endpoint.instance_type is {settings.endpoint.instance_type}: AWS does not scale burstable types. "
-            "Set another type, such as ml.m5.large, then: invoke sm.deploy"
+            f"The endpoint's instance type is {instance_type}: AWS does not scale burstable types. Nothing was changed. "
+            "Set another endpoint.instance_type, such as ml.m5.large, then: invoke sm.deploy"
         )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime, timedelta
+from functools import partial
 from pathlib import Path
 
 from iampolicy.account import snapshot
@@ -206,7 +207,9 @@ def warn_of_trusting(have: Snapshot, found: list[Principal]) -> None:
             )
 
 
-def remove_role(account: Account, name: str, wanted: list[Wanted], carry_out: Callable[[Steps], object]) -> Path:
+def remove_role(
+    account: Account, name: str, wanted: list[Wanted], carry_out: Callable[[Callable[[], Steps]], object]
+) -> Path:
     """Save the complete role, then remove it with `carry_out`; return its file.
 
     Facts are read again: the removal of an earlier role may have changed them.
@@ -222,10 +225,10 @@ def remove_role(account: Account, name: str, wanted: list[Wanted], carry_out: Ca
     backups.write_private_json(path, saved.data)
     read_for_account(path, account.settings)  # a role whose file iam.restore could not read is not removed
     say(f"{name} is saved: {path}")
-    planned = preview(plan_removal(have, saved, wanted, account.settings))
-    versions = [step for step in planned if isinstance(step, Change) and step.call == "delete_policy_version"]
+    steps = partial(plan_removal, have, saved, wanted, account.settings)
+    versions = [step for step in preview(steps()) if isinstance(step, Change) and step.call == "delete_policy_version"]
     save_lost_documents(have, versions, account.settings)  # everything else of the role is in its file
-    carry_out(plan_removal(have, saved, wanted, account.settings))
+    carry_out(steps)
     return backups.write_private_json(path, saved.data | {"finished": True})
 
 

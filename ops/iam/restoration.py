@@ -152,8 +152,8 @@ def plan_restored_policies(have: Snapshot, saved: SavedRole, arns: Iterable[str]
             yield Change("iam", "create_policy", args, why=f"{name}: create the policy, which {saved.name} had")
 
 
-def steps(account: Account, have: Snapshot, saved: SavedRole) -> Steps:
-    return apply.translate_name_conflict(plan_restoration(have, saved, read_profile_roles(account, saved)))
+def steps(have: Snapshot, saved: SavedRole, profiles: Mapping[str, list[str] | None]) -> Steps:
+    return apply.translate_name_conflict(plan_restoration(have, saved, profiles))
 
 
 def refuse_unfit(account: Account, have: Snapshot, saved: SavedRole) -> None:

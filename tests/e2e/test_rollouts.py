@@ -7,6 +7,7 @@ import sys
 import tarfile
 import threading
 import time
+from functools import partial
 
 import numpy as np
 import pytest
@@ -172,7 +173,7 @@ def test_silent_rollback_is_an_error_with_the_reason(live_endpoint):
     want = plan.EndpointSpec(
         Release("0" * 64, "corrupt"), cli.settings, existing_config=config, config_instance_type="ml.m5.large"
     )
-    apply(plan.steps(plan.facts(cli.account), want), cli.account, lambda _: None)
+    apply(partial(plan.steps, plan.facts(cli.account), want), cli.account, lambda _: None)
     with pytest.raises(OpsError, match="is not live: AWS rolled back to .*did not pass the ping health check") as error:
         asking.verify_release(cli.account, want, plan.find_endpoint(cli.account)["EndpointConfigName"])
     assert error.value.code == ROLLED_BACK
@@ -355,7 +356,7 @@ def test_new_instance_type_suspends_scaling_meanwhile(live_endpoint):
         from ops.releases.build import find_job_release
 
         want = plan.EndpointSpec(find_job_release(cli.account, jobs[0]), other.settings)
-        apply(plan.steps(have, want), cli.account, lambda _: None)
+        apply(partial(plan.steps, have, want), cli.account, lambda _: None)
     done = other("sm.deploy", "--job", jobs[0])
     assert "deregister_scalable_target" in done.err
     assert plan.read_instance_type(cli.account, plan.find_endpoint(cli.account)["EndpointConfigName"]) == "ml.c5.xlarge"

@@ -7,6 +7,7 @@ import itertools
 import json
 import shutil
 import tarfile
+from functools import partial
 
 import pytest
 from PIL import Image
@@ -23,7 +24,7 @@ NUMBERS = itertools.count()
 def cli(make_stack, pictures):
     """A stack whose bucket has the pictures."""
     made = make_stack(f"pull{next(NUMBERS)}")
-    plan.apply(bucket_setup.steps(bucket_setup.Facts(), made.settings), made.account, print)
+    plan.apply(partial(bucket_setup.steps, bucket_setup.Facts(), made.settings), made.account, print)
     push.push_dataset(made.account, pictures)
     return made
 
@@ -149,6 +150,6 @@ def test_older_datasets_are_listed_and_pulled_by_digest(cli, tmp_path, pictures)
 def test_empty_or_missing_bucket_is_reported(make_stack):
     cli = make_stack("pullnone")
     assert "There is no bucket" in cli("data.list", ok=False).err
-    plan.apply(bucket_setup.steps(bucket_setup.Facts(), cli.settings), cli.account, print)
+    plan.apply(partial(bucket_setup.steps, bucket_setup.Facts(), cli.settings), cli.account, print)
     assert "has no dataset. Push one" in cli("data.list", ok=False).err
     assert "There is no dataset 'pictures'" in cli("data.pull", ok=False).err

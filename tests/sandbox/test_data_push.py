@@ -7,6 +7,7 @@ import re
 import signal
 import time
 from concurrent.futures import Future
+from functools import partial
 
 import pytest
 from PIL import Image
@@ -40,7 +41,7 @@ NUMBERS = itertools.count()
 def cli(make_stack):
     """A stack of its own, with its bucket."""
     made = make_stack(f"push{next(NUMBERS)}")
-    plan.apply(bucket_setup.steps(bucket_setup.Facts(), made.settings), made.account, print)
+    plan.apply(partial(bucket_setup.steps, bucket_setup.Facts(), made.settings), made.account, print)
     return made
 
 

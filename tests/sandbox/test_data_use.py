@@ -2,6 +2,7 @@
 
 import itertools
 import json
+from functools import partial
 
 import pytest
 from PIL import Image
@@ -20,7 +21,7 @@ NUMBERS = itertools.count()
 def cli(make_stack):
     """A stack of its own, with its bucket."""
     made = make_stack(f"use{next(NUMBERS)}")
-    plan.apply(bucket_setup.steps(bucket_setup.Facts(), made.settings), made.account, print)
+    plan.apply(partial(bucket_setup.steps, bucket_setup.Facts(), made.settings), made.account, print)
     return made
 
 

@@ -3,6 +3,7 @@
 import json
 import stat
 from datetime import UTC, datetime, timedelta
+from functools import partial
 
 import pytest
 
@@ -138,14 +139,9 @@ def test_removal_interrupted_anywhere_resumes_without_loss(make_stack, monkeypat
     runs = 0
     while True:
         account = cli.account
-        steps = restoration.plan_restoration(
-            snapshot.read(account), back, restoration.read_profile_roles(account, back)
-        )
-        if not plan.preview(steps):
+        steps = partial(restoration.steps, snapshot.read(account), back, restoration.read_profile_roles(account, back))
+        if not plan.preview(steps()):
             break
-        steps = restoration.plan_restoration(
-            snapshot.read(account), back, restoration.read_profile_roles(account, back)
-        )
         with monkeypatch.context() as patched:
             killed(account, patched, after=1)
             try:

@@ -5,6 +5,7 @@ import http.server
 import json
 import re
 import threading
+from functools import partial
 
 import pytest
 
@@ -85,9 +86,9 @@ def test_second_run_continues_after_a_crash_at_any_call(make_stack):
 
         account.make_change = breaking
         with pytest.raises(Crash):
-            change.apply(plan.steps(facts.read(account), cli.settings), account, lambda line: None)
+            change.apply(partial(plan.steps, facts.read(account), cli.settings), account, lambda line: None)
         account.make_change = make
-        made = change.apply(plan.steps(facts.read(account), cli.settings), account, lambda line: None)
+        made = change.apply(partial(plan.steps, facts.read(account), cli.settings), account, lambda line: None)
         assert made == total - crash_at
         assert len(account.list_tagged("describe_vpcs", "Vpcs")) == 1
-        change.apply(teardown.steps(facts.read(account)), account, lambda line: None)
+        change.apply(partial(teardown.steps, facts.read(account)), account, lambda line: None)

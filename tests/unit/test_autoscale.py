@@ -177,7 +177,7 @@ def test_invalid_bounds_and_burstable_types_are_rejected():
     with pytest.raises(OpsError, match="at least 1, not -1"):
         scaling.resolve_bounds(PLAIN, -1)
     with pytest.raises(OpsError, match=r"ml\.t2\.medium: AWS does not scale burstable types"):
-        scaling.refuse_burstable(settings_of(text="endpoint: {instance_type: ml.t2.medium}\n"))
+        scaling.refuse_burstable("ml.t2.medium")
 
 
 def test_teardown_names_the_scheduled_actions():

@@ -3,16 +3,22 @@
 import io
 import json
 import sys
+from types import SimpleNamespace
 
 import invoke
 import pytest
 
-from ops.core import output, task
+from ops.core import output, plan, running, task
 from ops.core.errors import OpsError
+from tests.conftest import settings_of
 
 
 def context(dry=False):
     return invoke.Context(invoke.Config(overrides={"run": {"dry": dry}}))
+
+
+ACCOUNT = SimpleNamespace(settings=settings_of())
+NAMED = "Stack demo, account 123456789012, region us-east-1:\n"
 
 
 class Terminal(io.StringIO):
@@ -27,32 +33,55 @@ class Terminal(io.StringIO):
 def test_live_endpoint_needs_its_name_typed(monkeypatch, typed, given, goes_on):
     monkeypatch.setattr(sys, "stdin", Terminal(typed))
     if goes_on:
-        task.request_confirmation(context(), "This deletes it.", name="kennel-x", given=given)
+        task.request_confirmation(context(), ACCOUNT, "This deletes it.", name="kennel-x", given=given)
     else:
         with pytest.raises(OpsError, match="Declined") as declined:
-            task.request_confirmation(context(), "This deletes it.", name="kennel-x", given=given)
+            task.request_confirmation(context(), ACCOUNT, "This deletes it.", name="kennel-x", given=given)
         assert declined.value.code == 3
 
 
 def test_yes_does_not_confirm_a_named_deletion():
     with pytest.raises(OpsError, match="pass --confirm kennel-x"):
-        task.request_confirmation(context(), "This deletes it.", yes=True, name="kennel-x")
+        task.request_confirmation(context(), ACCOUNT, "This deletes it.", yes=True, name="kennel-x")
     with pytest.raises(OpsError, match="--confirm says 'kennel-y', but this would be lost: 'kennel-x'"):
-        task.request_confirmation(context(), "This deletes it.", name="kennel-x", given="kennel-y")
+        task.request_confirmation(context(), ACCOUNT, "This deletes it.", name="kennel-x", given="kennel-y")
 
 
 @pytest.mark.parametrize(("typed", "goes_on"), [("y\n", True), ("yes\n", True), ("\n", False), ("no\n", False)])
 def test_other_deletions_need_a_yes(monkeypatch, typed, goes_on):
     monkeypatch.setattr(sys, "stdin", Terminal(typed))
     if goes_on:
-        task.request_confirmation(context(), "This removes it.")
+        task.request_confirmation(context(), ACCOUNT, "This removes it.")
     else:
         with pytest.raises(OpsError, match="Declined"):
-            task.request_confirmation(context(), "This removes it.")
+            task.request_confirmation(context(), ACCOUNT, "This removes it.")
+
+
+@pytest.mark.parametrize(
+    ("dry", "how"),
+    [(True, {}), (False, {"yes": True}), (False, {"name": "x", "given": "x"})],
+    ids=["dry", "yes", "confirm"],
+)
+def test_deletion_names_its_stack_once_without_a_question(dry, how, capsys, monkeypatch):
+    monkeypatch.setattr(running, "announced", "")
+    task.request_confirmation(context(dry), ACCOUNT, "This removes it.", **how)
+    task.run_plan(context(dry=True), ACCOUNT, lambda: (yield plan.Change("ec2", "delete_vpc", {}, why="why")))
+    assert capsys.readouterr().err.startswith(f"{NAMED}- ec2.delete_vpc: why\n")
+
+
+@pytest.mark.parametrize(
+    ("calls", "named"),
+    [(["delete_vpc"], True), (["modify_vpc", "delete_vpc"], True), (["create_vpc", "delete_vpc"], False), ([], False)],
+    ids=["removes", "changes and removes", "adds and removes", "nothing"],
+)
+def test_plan_that_only_removes_names_its_stack(calls, named, capsys, monkeypatch):
+    monkeypatch.setattr(running, "announced", "")
+    task.run_plan(context(dry=True), ACCOUNT, lambda: (plan.Change("ec2", call, {}, why="why") for call in calls))
+    assert capsys.readouterr().err.startswith(NAMED) is named
 
 
 def test_dry_run_asks_nothing():
-    task.request_confirmation(context(dry=True), "This removes it.", name="x")
+    task.request_confirmation(context(dry=True), ACCOUNT, "This removes it.", name="x")
 
 
 def test_results_go_to_stdout_and_json_is_valid(capsys):

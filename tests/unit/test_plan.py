@@ -1,13 +1,18 @@
 """Plans: a dry run and a run walk one generator, and a plan must not decide on an unknown response."""
 
+import itertools
 import math
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from ops.core import plan, pricing
-from ops.core.errors import AwsError
+from ops.core.errors import AwsError, OpsError
 from ops.core.plan import Change, PlanError, Unknown, Wait
 from tests.conftest import settings_of
+
+SETTINGS = settings_of()
 
 
 def two_steps():
@@ -77,8 +82,69 @@ def test_last_line_printed_is_the_call_that_failed():
     """Each line is printed before its call, so the last line is the call that failed."""
     account, order = FakeAccount(), []
     account.make_change = lambda step: order.append(f"call {step.call}") or {"Vpc": {"VpcId": "vpc-1"}}
-    assert plan.apply(two_steps(), account, lambda line: order.append(line)) == 2
+    assert plan.apply(two_steps, account, lambda line: order.append(line)) == 2
     assert order == ["+ ec2.create_vpc: first", "call create_vpc", "+ ec2.create_subnet: second", "call create_subnet"]
+
+
+def recorded(steps):
+    """Return what applying the steps calls, and the error that ends it."""
+    account, called = FakeAccount(), []
+    account.settings = SETTINGS
+    account.make_change = lambda step: called.append(step.call) or {"Vpc": {"VpcId": "vpc-1"}}
+    try:
+        plan.apply(steps, account, lambda line: None)
+    except OpsError as error:
+        return called, str(error)
+    return called, ""
+
+
+def test_fault_in_the_second_step_changes_nothing():
+    def steps():
+        yield Change("ec2", "create_vpc", {}, why="first")
+        raise OpsError("There is no price for it. Set another type.")
+
+    assert recorded(steps) == ([], "There is no price for it. Set another type.")
+
+
+@given(st.lists(st.sampled_from(["create_vpc", "delete_vpc", "wait", "retry", "refuse"]), max_size=8))
+def test_run_makes_all_changes_of_a_plan_or_none(kinds):
+    """A plan that the preview refuses anywhere makes no call; any other makes each of its changes once, in order."""
+
+    def steps():
+        for kind in kinds:
+            if kind == "refuse":
+                raise OpsError("refused")
+            if kind == "wait":
+                yield Wait("a thing", lambda account: None, why="it comes")
+            elif kind == "retry":
+                yield from plan.retry_until_trusted(Change("iam", "create_role", {}, why="a role"), "not yet", [1.0])
+            else:
+                answer = yield Change("ec2", kind, {}, why=kind)
+                yield Change("ec2", "create_tags", {"Resources": [answer["Vpc"]["VpcId"]]}, why="tag it")
+
+    called = {"wait": [], "retry": ["create_role"]}
+    whole = list(itertools.chain.from_iterable(called.get(kind, [kind, "create_tags"]) for kind in kinds))
+    assert recorded(steps) == (([], "refused") if "refuse" in kinds else (whole, ""))
+
+
+def test_plan_without_steps_is_walked_once():
+    walks = []
+
+    def steps():
+        walks.append(1)
+        yield from ()
+
+    assert recorded(steps) == ([], "")
+    assert len(walks) == 1
+
+
+def test_unknown_price_stops_no_plan():
+    def steps():
+        rate = pricing.price_instances("sagemaker", "ml.nope.large")
+        yield Change("sagemaker", "create_endpoint", {}, why="start it", dollars_per_hour=rate)
+
+    assert recorded(steps) == (["create_endpoint"], "")
+    assert plan.format_step(next(steps())) == "+ sagemaker.create_endpoint: start it  $?/h"
 
 
 def test_wait_sends_its_result():
@@ -87,8 +153,8 @@ def test_wait_sends_its_result():
     def steps():
         seen.append((yield Wait("a thing", lambda account: {"id": "x"}, why="it comes")))
 
-    assert plan.apply(steps(), FakeAccount(), lambda line: None) == 0
-    assert seen == [{"id": "x"}]
+    assert plan.apply(steps, FakeAccount(), lambda line: None) == 0
+    assert seen[1:] == [{"id": "x"}]  # after the preview's own answer
 
 
 def test_waits_compare_by_subject_and_reason():
@@ -102,7 +168,7 @@ def test_dry_run_counts_and_prices_without_a_call(capsys):
         yield Change("ec2", "run_instances", {}, why="a box", dollars_per_hour=0.5)
         yield Wait("box", lambda account: 1 / 0, why="it boots")
 
-    assert plan.print_dry_run(steps(), lines.append) == 1
+    assert plan.print_dry_run(plan.preview(steps()), lines.append) == 1
     assert lines[0] == "+ ec2.run_instances: a box  $0.500/h"
     assert lines[-3:] == [
         "This adds $0.500 an hour, $12.00 a day (list price; ops/core/pricing.toml).",
@@ -122,7 +188,7 @@ def test_dry_run_counts_and_prices_without_a_call(capsys):
 )
 def test_dry_run_says_what_changes_cost(change, line, costs):
     lines = []
-    plan.print_dry_run((step for step in [Change("s", "call", {}, why="why", **change)]), lines.append)
+    plan.print_dry_run([Change("s", "call", {}, why="why", **change)], lines.append)
     assert lines == [
         f"+ s.call: why  {line}",
         *(f"{cost} (list price; ops/core/pricing.toml)." for cost in costs),

@@ -240,6 +240,14 @@ def test_indivisible_batch_is_rejected():
         spec.build_spec(SETTINGS, DATA, "sm", 3)
 
 
+def test_scaled_endpoint_is_not_moved_to_a_burstable_type():
+    """AWS would refuse to register its scaling again, after the fleet had moved."""
+    want = plan.EndpointSpec(WANT.release, settings_of(text="endpoint: {instance_type: ml.t2.medium}"), WANT.image_tag)
+    have = plan.Facts(**NETWORK, **WATCHED, endpoint=live("other"), instance_type="ml.m5.large", has_scaling=True)
+    with pytest.raises(OpsError, match=r"AWS does not scale burstable types. Nothing was changed."):
+        preview(plan.steps(have, want))
+
+
 def test_plan_to_a_type_without_a_price_is_whole():
     """Under scaling, such a deployment once took the scaling away, moved the fleet, and stopped at the price."""
     settings = settings_of(text="endpoint: {instance_type: ml.nope.large}")
