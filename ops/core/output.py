@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 from ops.core import running
 from ops.core.text import escape_control_characters
@@ -14,7 +15,14 @@ from ops.core.text import escape_control_characters
 if TYPE_CHECKING:
     from ops.core.settings import Settings
 
-SIGNS = {"+ ": 32, "~ ": 33, "- ": 31}  # what a plan adds is green, what it changes yellow, what it removes red
+GREEN, YELLOW, RED = 32, 33, 31
+SIGNS = {"+ ": GREEN, "~ ": YELLOW, "- ": RED}  # what a plan adds, changes and removes
+STATES = {
+    **dict.fromkeys(("ok", "InService", "Completed", "LIVE", "READY"), GREEN),
+    **dict.fromkeys(("warning", "medium", "Creating", "Updating", "InProgress"), YELLOW),
+    **dict.fromkeys(("FAILED", "Failed", "error", "high", "critical"), RED),
+}
+CELL = re.compile(rf"(?m)(?:^|(?<=  )|(?<=: ))(?:{'|'.join(STATES)})(?=  |$)")  # a whole cell of a table
 
 
 def say(text: str) -> None:
@@ -31,11 +39,26 @@ def announce_stack(settings: Settings) -> None:
 
 
 def paint_sign(text: str) -> str:
-    """Return a line of a plan with its sign in colour on a TTY; NO_COLOR and TERM=dumb keep it plain."""
-    colour = SIGNS.get(text[:2])
-    if colour is None or os.environ.get("NO_COLOR") or os.environ.get("TERM", "dumb") == "dumb":
+    """Return a line of a plan with its sign in colour on a TTY."""
+    if text[:2] not in SIGNS or not has_colour(sys.stderr):
         return text
-    return f"\x1b[{colour}m{text[0]}\x1b[0m{text[1:]}" if sys.stderr is not None and sys.stderr.isatty() else text
+    return paint(text[0], SIGNS[text[:2]]) + text[1:]
+
+
+def paint_states(text: str) -> str:
+    """Return a result with the good and bad states of its tables in colour, where stdout is a TTY."""
+    return CELL.sub(lambda cell: paint(cell[0], STATES[cell[0]]), text) if has_colour(sys.stdout) else text
+
+
+def paint(text: str, colour: int) -> str:
+    return f"\x1b[{colour}m{text}\x1b[0m"
+
+
+def has_colour(stream: TextIO | None) -> bool:
+    """Report whether a stream is a terminal that shows colours; NO_COLOR and TERM=dumb turn them off."""
+    if os.environ.get("NO_COLOR") or os.environ.get("TERM", "dumb") == "dumb":
+        return False
+    return stream is not None and stream.isatty()
 
 
 @contextmanager

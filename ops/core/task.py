@@ -20,7 +20,7 @@ from invoke.executor import Executor as InvokeExecutor
 
 from ops.core import running
 from ops.core.errors import DECLINED, INTERRUPTED, OpsError
-from ops.core.output import announce_stack, say
+from ops.core.output import announce_stack, paint_states, say
 from ops.core.text import escape_control_characters
 
 if TYPE_CHECKING:
@@ -87,7 +87,7 @@ def print_result(result: Result, as_json: bool) -> None:
 
         print(json.dumps(result.data, indent=2, default=str))
     elif result.text:
-        print(escape_control_characters(result.text))
+        print(paint_states(escape_control_characters(result.text)))
 
 
 def run_command(c: invoke.Context, command: str) -> Result:
