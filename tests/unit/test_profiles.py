@@ -3,8 +3,13 @@
 import json
 from datetime import UTC, datetime, timedelta
 
+import botocore.session
 import pytest
+from botocore.exceptions import EndpointConnectionError, ProxyConnectionError
+from botocore.httpsession import URLLib3Session
 
+from ops.core.aws.errors import explain_sdk_error
+from ops.core.aws.session import give_up_soon_without_network
 from tests.conftest import Cli
 
 ROLE = "role_arn = arn:aws:iam::123456789012:role/r\n"
@@ -99,11 +104,42 @@ def test_doctor_lists_the_profile_as_a_failed_check(home):
     assert check["fix"].endswith(LOG_IN)
 
 
+@pytest.mark.parametrize("where", ["endpoint_url", "sts"])
+@pytest.mark.parametrize("host", ["127.0.0.1:1", "aws.invalid:443"], ids=["refused", "no such name"])
+@pytest.mark.parametrize("command", ["net.status", "iam.diff", "data.up", "doctor"])
+def test_unreachable_aws_is_one_sentence_soon(command, host, where, home, monkeypatch):
+    """The SDK would try ten times, which takes a minute; what endpoint_url names is tried once, before the first call."""
+    place = f"endpoint_url = http://{host}\n"
+    services = f"services = local\n[services local]\nsts =\n  {place}" if where == "sts" else place
+    send, sent = URLLib3Session.send, []
+    monkeypatch.setattr(URLLib3Session, "send", lambda *args: sent.append(args) or send(*args))
+    ran = write_profile(home, KEYS.replace("keys", "p") + "region = us-east-1\n" + services)(command, ok=False)
+    said = (ran.out + ran.err).strip()
+    assert ran.code == 1
+    assert f"http://{host}" in said
+    assert "Traceback" not in said
+    assert len(sent) <= 2
+    if command != "doctor":
+        assert said.startswith("Cannot reach AWS")
+        assert "invoke sandbox.up" in said if host.startswith("127") else "invoke doctor" in said
+        assert len(said.splitlines()) == 1
+
+
+def test_lost_connection_is_retried_once_aws_has_answered():
+    session, lost = botocore.session.Session(), EndpointConnectionError(endpoint_url="https://sts.amazonaws.com")
+    give_up_soon_without_network(session)
+
+    def ask(attempts, error):
+        session.emit("needs-retry.sts.GetCallerIdentity", attempts=attempts, caught_exception=error)
+
+    ask(1, lost)
+    with pytest.raises(EndpointConnectionError):
+        ask(2, lost)
+    ask(1, None)
+    ask(9, lost)
+
+
 def test_dead_local_proxy_is_not_taken_for_the_sandbox():
-    from botocore.exceptions import EndpointConnectionError, ProxyConnectionError
-
-    from ops.core.aws.errors import explain_sdk_error
-
     proxy = str(explain_sdk_error(ProxyConnectionError(proxy_url="http://127.0.0.1:9")))
     assert "HTTPS_PROXY" in proxy
     assert "sandbox" not in proxy

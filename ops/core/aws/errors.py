@@ -91,7 +91,7 @@ def explain_sdk_error(error: Exception) -> Exception:
             if host in LOCAL_HOSTS
             else "Check the network, the proxy and aws.region: invoke doctor"
         )
-        return Unreachable(f"Cannot reach AWS: {error}\n{hint}")
+        return Unreachable(f"Cannot reach AWS: {str(error).rstrip('.')}. {hint}")
     if isinstance(error, NO_KEYS):
         return OpsError(f"There are no usable AWS credentials: {error}. Log in, then run: invoke doctor")
     return error

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import botocore.session
+from botocore import exceptions as sdk
 from botocore.config import Config
 from botocore.credentials import AssumeRoleCredentialFetcher, DeferredRefreshableCredentials
 
@@ -41,6 +42,7 @@ def open_session(settings: Settings, role: str = "") -> Any:
     """
     skip_proxy_for_local_hosts()
     session = botocore.session.Session(profile=settings.aws.profile)
+    give_up_soon_without_network(session)
     if settings.aws.config_file:
         session.set_config_variable("config_file", str(resolve_below_root(settings.aws.config_file)))
     check_endpoint_reachable(read_profile(session, settings).get("endpoint_url"))
@@ -54,6 +56,23 @@ def skip_proxy_for_local_hosts() -> None:
     """Keep calls to this machine away from a proxy for the outside world; on AWS the entry is harmless."""
     hosts = [host for host in os.environ.get("NO_PROXY", "").split(",") if host]
     os.environ["NO_PROXY"] = ",".join(dict.fromkeys([*hosts, *LOCAL_HOSTS]))
+
+
+def give_up_soon_without_network(session: Any) -> None:
+    """Try a connection twice until AWS has answered once, instead of for minutes: then there is no network, or a name is wrong.
+
+    After an answer, a lost connection is retried as often as other errors: a long wait outlives a break of the network.
+    """
+    answered = False
+
+    def judge(attempts: int, caught_exception: Exception | None, **_: Any) -> None:
+        nonlocal answered
+        if not isinstance(caught_exception, sdk.ConnectionError):
+            answered = True
+        elif not answered and attempts >= 2:
+            raise caught_exception
+
+    session.register("needs-retry", judge)
 
 
 def assume_stack_role(session: Any, settings: Settings, role: str, own: Any) -> None:
@@ -78,6 +97,9 @@ def check_endpoint_reachable(endpoint_url: str | None) -> None:
     try:
         socket.create_connection((url.hostname or "", url.port or 443), timeout=5).close()
     except OSError as error:
-        raise OpsError(
-            f"Cannot reach AWS at {endpoint_url}: {error.strerror or error}. Is the sandbox running? Start it: invoke sandbox.up"
-        ) from error
+        hint = (
+            "Is the sandbox running? Start it: invoke sandbox.up"
+            if url.hostname in LOCAL_HOSTS
+            else "Check the network and endpoint_url of the profile, then run: invoke doctor"
+        )
+        raise OpsError(f"Cannot reach AWS at {endpoint_url}: {error.strerror or error}. {hint}") from error
