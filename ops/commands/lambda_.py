@@ -36,7 +36,7 @@ def deploy(c: Context) -> Result | None:
     )
 
 
-@task(help={"to": "Version to go back to (default: the one before the live one)."})
+@task(help={"to": "Version to go back to (default: the newest one that was live before)."})
 def rollback(c: Context, to: str = "") -> Result | None:
     """Point the alias live at an earlier version of the function.
 

@@ -17,6 +17,7 @@ from ops.core.log_groups import has_retention, log_group_steps
 from ops.core.paths import ROOT
 from ops.core.plan import Change, Steps, Wait, retry_until_trusted
 from ops.core.settings import IMAGES, Settings
+from ops.function.earlier_versions import format_description, parse_description, pop_version, push_version
 
 ALIAS = "live"
 UNRESERVED = 100  # AWS keeps this much of an account's concurrency for functions without reserved concurrency
@@ -27,7 +28,10 @@ MISSING = "ResourceNotFoundException"
 
 @dataclass(frozen=True)
 class Facts:
-    """The facts about the function; what does not exist is None. `config` is AWS's description of $LATEST."""
+    """The facts about the function; what does not exist is None. `config` is AWS's description of $LATEST.
+
+    `earlier` are the versions that were live before `alias`, newest first; None when the alias keeps no record of them.
+    """
 
     config: dict[str, Any] | None = None
     alias: str | None = None
@@ -38,6 +42,7 @@ class Facts:
     provisioned_reason: str = ""
     unreserved: int = 0
     log_group: bool = False
+    earlier: tuple[str, ...] | None = None
 
 
 def package_function(folder: Path = ROOT / "lambda") -> bytes:
@@ -84,6 +89,7 @@ def facts(account: Account) -> Facts:
         ready.get("StatusReason", "") if ready else "",
         limit,
         kept,
+        parse_description(alias.get("Description", "")) if alias else None,
     )
 
 
@@ -164,7 +170,8 @@ def steps(have: Facts, code: bytes, settings: Settings) -> Steps:
             if have.alias is None
             else ("update_alias", f"move alias {ALIAS} from version {have.alias} to the new one")
         )
-        yield Change("lambda", verb, {**name, "Name": ALIAS, "FunctionVersion": version}, why=why)
+        earlier = format_description(push_version(have.earlier, have.alias))
+        yield Change("lambda", verb, {**name, "Name": ALIAS, "FunctionVersion": version, "Description": earlier}, why)
     yield from set_concurrency_steps(have, settings)
 
 
@@ -228,14 +235,18 @@ def describe_function_error(payload: bytes) -> str:
 
 
 def choose_rollback_version(account: Account, have: Facts, wanted: str = "") -> str:
-    """Return the version to roll back to: `wanted`, or the newest one below the live one. Raises OpsError if there is none."""
+    """Return the version to roll back to: `wanted`, or the newest one that was live before. Raises OpsError if there is none.
+
+    Without a record of those, it is the newest one below the live one, which may never have been live.
+    """
     live = int(have.alias or 1)
     if wanted and not (wanted.isascii() and wanted.isdigit()):
         raise OpsError(f"--to takes the number of a version, such as {max(1, live - 1)}; got {wanted!r}.")
-    for number in [int(wanted)] if wanted else range(live - 1, 0, -1):
+    earlier = range(live - 1, 0, -1) if have.earlier is None else map(int, have.earlier)
+    for number in [int(wanted)] if wanted else earlier:
         if exists_version(account, number):
             return str(number)
-    which = f"version {wanted}" if wanted else f"version before version {live}, which is live"
+    which = f"version {wanted}" if wanted else f"version that was live before version {live}"
     raise OpsError(
         f"Function {account.settings.function_name} has no {which}. Nothing was changed. See: invoke lambda.status"
     )
@@ -253,6 +264,8 @@ def rollback_steps(have: Facts, version: str, settings: Settings) -> Steps:
     if have.reserved != 0:
         yield wait_for_answer(version)
     args = {"FunctionName": settings.function_name, "Name": ALIAS, "FunctionVersion": version}
+    if have.earlier is not None:
+        args["Description"] = format_description(pop_version(have.earlier, have.alias, version))
     yield Change(
         "lambda", "update_alias", args, why=f"move alias {ALIAS} from version {have.alias} back to version {version}"
     )

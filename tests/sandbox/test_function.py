@@ -81,7 +81,8 @@ def test_rollback_moves_the_alias_and_deploy_forward_again(deploy):
     cli, run = deploy
     run(GOOD)
     first = json.loads(cli("lambda.status", "--json").out)["live"]
-    assert f"no version before version {first}" in cli("lambda.rollback", ok=False).err
+    assert f"no version that was live before version {first}" in cli("lambda.rollback", ok=False).err
+    assert run(zip_handler("raise RuntimeError"), ok=False).code == 1  # a version between the two, which never was live
     run(BUSY)
     dry = cli("--dry", "lambda.rollback")
     assert "lambda.update_alias" in dry.err
@@ -89,6 +90,9 @@ def test_rollback_moves_the_alias_and_deploy_forward_again(deploy):
     assert f"is version {first}" in cli("lambda.rollback").out
     assert json.loads(cli("lambda.status", "--json").out)["live"] == first
     assert "0 made" in cli("lambda.rollback", "--to", first).out
+    assert (
+        "no version that was live before" in cli("lambda.rollback", ok=False).err
+    )  # the one rolled back from is no target
     assert "has no version 99" in cli("lambda.rollback", "--to", "99", ok=False).err
     assert "--to takes the number of a version" in cli("lambda.rollback", "--to", "live", ok=False).err
     run(BUSY)

@@ -4,11 +4,14 @@ import io
 import zipfile
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from ops.core import plan as change
 from ops.core.errors import AwsError, OpsError
 from ops.core.plan import Change
 from ops.function import plan
+from ops.function.earlier_versions import MOST, format_description, parse_description
 from tests.conftest import settings_of
 
 SETTINGS = settings_of()
@@ -55,6 +58,66 @@ def test_package_is_reproducible_with_the_handler_at_its_root():
 )
 def test_function_deploy_plan_follows_the_facts(facts, calls):
     assert planned(**facts) == calls
+
+
+class Versions:
+    """A function of which the versions up to `newest` exist, except those that were deleted."""
+
+    settings = SETTINGS
+
+    def __init__(self, newest, deleted=()):
+        self.newest, self.deleted = newest, deleted
+
+    def call_or_none(self, service, call, missing, FunctionName, Qualifier):
+        return None if int(Qualifier) > self.newest or Qualifier in self.deleted else {}
+
+
+@pytest.mark.parametrize(
+    ("earlier", "deleted", "version"),
+    [(("3", "1"), (), "3"), (("3", "1"), ("3",), "1"), (("9", "3"), (), "3"), (None, (), "4"), (None, ("4",), "3")],
+    ids=["refused between", "deleted", "newer deleted", "no record", "no record, deleted"],
+)
+def test_rollback_goes_to_the_newest_that_was_live(earlier, deleted, version):
+    have = plan.Facts(alias="5", earlier=earlier)
+    assert plan.choose_rollback_version(Versions(5, deleted), have) == version
+
+
+def test_rollback_without_an_earlier_live_version_is_refused():
+    with pytest.raises(OpsError, match="has no version that was live before version 5"):
+        plan.choose_rollback_version(Versions(5), plan.Facts(alias="5", earlier=()))
+
+
+@given(st.lists(st.one_of(st.just("deploy"), st.just("refused"), st.just("rollback")), max_size=MOST))
+def test_alias_remembers_what_was_live(events):
+    """Deployments, refused versions and roll-backs, against a list of what was live."""
+    live, stack, newest = plan.Facts(unreserved=1000), [], 0
+    for event in events:
+        newest += event != "rollback"
+        if event == "deploy":
+            stack.append(str(newest))
+            live = moved(plan.steps(live, CODE, SETTINGS), str(newest))
+        elif event == "rollback" and len(stack) > 1:
+            stack.pop()
+            version = plan.choose_rollback_version(Versions(newest), live)
+            live = moved(plan.rollback_steps(live, version, SETTINGS), version)
+    assert live.alias == (stack[-1] if stack else None)
+    assert live.earlier == (tuple(stack[-2::-1]) if stack else None)
+
+
+def test_record_fits_into_a_description():
+    versions = tuple(str(number) for number in range(100_000, 99_000, -1))
+    assert len(format_description(versions)) <= 256
+    assert parse_description(format_description(versions)) == versions[:MOST]
+    assert parse_description("of an older Kennel") is None
+    assert parse_description(format_description(())) == ()
+
+
+def moved(steps, version):
+    """Return the facts after the steps, of which the last that concerns the alias moves it to `version`."""
+    answers = change.walk_steps(steps, lambda step: {"Version": version})
+    made = [step for step in answers if isinstance(step, Change) and step.call.endswith("_alias")]
+    assert made[-1].args["FunctionVersion"] == version
+    return plan.Facts(alias=version, earlier=parse_description(made[-1].args["Description"]), unreserved=1000)
 
 
 def test_first_deploy_creates_everything():
