@@ -64,7 +64,7 @@ def check_gate(account: Account, have: plan.Facts, release: Release, because: st
     if found and not because:
         raise OpsError(
             f"The gate stopped release {release.short}: {'; '.join(found)}.\n"
-            'To deploy it anyway, give a reason: invoke sm.deploy ... --because "..."', STOPPED,
+            f'To deploy it anyway, give a reason: invoke sm.deploy --job {release.job} --because "REASON"', STOPPED,
         )  # fmt: skip
     return found
 

@@ -47,18 +47,23 @@ def evaluate_model(account: Account, job: str) -> ModelEvaluation:
 
 
 def pair_answers(account: Account, new: ReleaseSummary, live: ReleaseSummary) -> Pairs | None:
-    """Compare the trained models of two releases on each picture of the current test split; None where that cannot be done."""
+    """Compare the trained models of two releases on each test picture of their dataset; None, with the reason printed, where it fails."""
     try:
         dataset = read_current(account)
-        if not new.data == live.data == dataset.digest:
-            return None
+        if {new.data, live.data} != {dataset.digest}:
+            raise OpsError(
+                f"their dataset {new.data[:12]} is not the current one. Make it current: invoke data.use {new.data[:12]}; "
+                f"then run again: invoke sm.deploy --job {new.job}"
+            )
         ours, theirs = (evaluate_model(account, summary.job).answers for summary in (new, live))
+        truth = {path: label for label, path, _ in release_samples.list_test_pictures(dataset)}
+        pairs = count_pairs(truth, ours, theirs)
+        if pairs.pictures < len(truth) or not truth:
+            raise OpsError(
+                f"only {pairs.pictures} of {len(truth)} test pictures have an answer of both. Check the dataset: invoke data.verify"
+            )
     except OpsError as error:
         say(f"The two models cannot be compared picture by picture: {error}")
-        return None
-    truth = {path: label for label, path, _ in release_samples.list_test_pictures(dataset)}
-    pairs = count_pairs(truth, ours, theirs)
-    if pairs.pictures < len(truth) or not truth:
         return None
     say(f"Release {new.digest[:12]} against the live one: {pairs}.")
     return pairs

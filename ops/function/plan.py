@@ -159,20 +159,26 @@ def steps(have: Facts, code: bytes, settings: Settings) -> Steps:
             )
             yield wait_for_function()
     if have.alias_sha != derive_fingerprint({"CodeSha256": compute_code_sha256(code), **want}):
-        answer = yield Change(
-            "lambda", "publish_version", name, why="publish a version, which never changes, for the alias"
-        )
-        version = answer["Version"]
-        if have.reserved != 0:  # 0 stops all calls, this one too
-            yield wait_for_answer(version)
-        verb, why = (
-            ("create_alias", f"create alias {ALIAS}, which callers invoke")
-            if have.alias is None
-            else ("update_alias", f"move alias {ALIAS} from version {have.alias} to the new one")
-        )
-        earlier = format_description(push_version(have.earlier, have.alias))
-        yield Change("lambda", verb, {**name, "Name": ALIAS, "FunctionVersion": version, "Description": earlier}, why)
+        yield from publish_steps(have, settings)
     yield from set_concurrency_steps(have, settings)
+
+
+def publish_steps(have: Facts, settings: Settings) -> Steps:
+    """Yield the new version, a call of it, and the alias's move to it."""
+    name = {"FunctionName": settings.function_name}
+    answer = yield Change(
+        "lambda", "publish_version", name, why="publish a version, which never changes, for the alias"
+    )
+    version = answer["Version"]
+    if have.reserved != 0:  # 0 stops all calls, this one too
+        yield wait_for_answer(version)
+    verb, why = (
+        ("create_alias", f"create alias {ALIAS}, which callers invoke")
+        if have.alias is None
+        else ("update_alias", f"move alias {ALIAS} from version {have.alias} to the new one")
+    )
+    earlier = format_description(push_version(have.earlier, have.alias))
+    yield Change("lambda", verb, {**name, "Name": ALIAS, "FunctionVersion": version, "Description": earlier}, why)
 
 
 def describe_differences(have: dict[str, Any], want: dict[str, Any], differing: list[str]) -> str:

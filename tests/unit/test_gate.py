@@ -153,6 +153,28 @@ def test_gate_lets_noise_pass_and_stops_a_real_loss():
     assert "picture by picture they could not be compared; the difference is known to +-0.0435" in unpaired
 
 
+@pytest.mark.parametrize(
+    ("current", "answers", "reason"),
+    [
+        ("e" * 64, {}, "invoke data.use dddddddddddd; then run again: invoke sm.deploy --job job"),
+        (
+            "d" * 64,
+            {"a": "7"},
+            "only 1 of 2 test pictures have an answer of both. Check the dataset: invoke data.verify",
+        ),
+    ],
+    ids=["another dataset", "answers missing"],
+)
+def test_models_that_cannot_be_compared_name_the_command(current, answers, reason, monkeypatch, capsys):
+    both = LIVE.model_copy(update={"data": "d" * 64, "job": "job"})
+    monkeypatch.setattr(evaluation, "read_current", lambda account: SimpleNamespace(digest=current))
+    monkeypatch.setattr(evaluation, "evaluate_model", lambda account, job: evaluation.ModelEvaluation(1.0, 1, answers))
+    pictures = [("7", "a", None), ("7", "b", None)]
+    monkeypatch.setattr(evaluation.release_samples, "list_test_pictures", lambda dataset: pictures)
+    assert evaluation.pair_answers(None, both, both) is None
+    assert reason in capsys.readouterr().err
+
+
 def test_pairs_count_only_what_one_model_gets_right():
     truth = dict.fromkeys("abcde", "7")
     ours = {"a": "7", "b": "7", "c": "1", "d": "2"}
