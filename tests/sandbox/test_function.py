@@ -92,7 +92,7 @@ def test_rollback_moves_the_alias_and_deploy_forward_again(deploy):
     assert "0 made" in cli("lambda.rollback", "--to", first).out
     assert (
         "no version that was live before" in cli("lambda.rollback", ok=False).err
-    )  # the one rolled back from is no target
+    )  # the one rolled back from cannot be a target
     assert "has no version 99" in cli("lambda.rollback", "--to", "99", ok=False).err
     assert "--to takes the number of a version" in cli("lambda.rollback", "--to", "live", ok=False).err
     run(BUSY)
