@@ -39,6 +39,10 @@ def find_response_class(service: str) -> Any:
             from sandbox.cloudwatch.metrics import Metrics
 
             return Metrics
+        case "logs":
+            from sandbox.cloudwatch.log_responses import Logs
+
+            return Logs
         case "codebuild":
             from sandbox.codebuild.responses import Builds
 
@@ -59,6 +63,10 @@ def find_response_class(service: str) -> Any:
             from sandbox.ec2.responses import Ec2
 
             return Ec2
+        case "s3":
+            from sandbox.s3.responses import S3
+
+            return S3
         case "ec2instanceconnect":
             from sandbox.ec2.instance_connect import InstanceConnect
 
@@ -79,9 +87,10 @@ def create_app(service: Any) -> Any:
     replacement = find_response_class(service)
     if replacement is None:
         return app
+    for name in app.view_functions:  # such as `S3Response.key_dispatch2`
+        method = name.partition(".")[2].rstrip("0123456789")
+        app.view_functions[name] = convert_to_flask_response(getattr(replacement, method))
     view = convert_to_flask_response(replacement.dispatch)
-    for name in app.view_functions:
-        app.view_functions[name] = view
     for number, path in enumerate(MORE_PATHS.get(service, [])):
         app.add_url_rule(path, endpoint=f"kennel{number}", view_func=view, methods=METHODS, strict_slashes=False)
     return app

@@ -95,7 +95,7 @@ def check_zones_of_region(net: Any, aws: Any) -> None:
 
 def check_concurrency(function: Any) -> None:
     """Raise ValueError for more provisioned than reserved concurrency, which AWS refuses."""
-    if function.reserved is not None and function.provisioned > function.reserved:
+    if function.reserved and function.provisioned > function.reserved:  # 0 stops all calls and provisions nothing
         raise ValueError(
             f"fn.provisioned {function.provisioned} is above fn.reserved {function.reserved}; "
             "set fn.provisioned to that or less, or fn.reserved to more or null"

@@ -291,6 +291,22 @@ def check_reservable_concurrency(have: Facts, settings: Settings) -> None:
 
 
 def set_concurrency_steps(have: Facts, settings: Settings) -> Steps:
+    """Yield the changes of reserved and provisioned concurrency in the order that Lambda allows.
+
+    Lambda refuses a reservation below what is provisioned, and provisioning above what is reserved. A function that is stopped,
+    with 0 reserved, provisions nothing.
+    """
+    wanted = settings.fn.reserved
+    provisioned = 0 if wanted == 0 else settings.fn.provisioned
+    lowers = wanted is not None and bool(have.provisioned) and wanted < int(have.provisioned or 0)
+    if lowers:
+        yield from set_provisioned_steps(have, settings, provisioned)
+    yield from set_reserved_steps(have, settings)
+    if not lowers:
+        yield from set_provisioned_steps(have, settings, provisioned)
+
+
+def set_reserved_steps(have: Facts, settings: Settings) -> Steps:
     name, wanted = {"FunctionName": settings.function_name}, settings.fn.reserved
     if wanted is None and have.reserved is not None:
         yield Change(
@@ -298,31 +314,24 @@ def set_concurrency_steps(have: Facts, settings: Settings) -> Steps:
         )
     elif wanted is not None and have.reserved != wanted:
         args = {**name, "ReservedConcurrentExecutions": wanted}
-        yield Change(
-            "lambda",
-            "put_function_concurrency",
-            args,
-            why=f"reserve concurrency {wanted}: at most {wanted} calls run at once",
-        )
-    if settings.fn.provisioned and have.provisioned != settings.fn.provisioned:
-        args = {**name, "Qualifier": ALIAS, "ProvisionedConcurrentExecutions": settings.fn.provisioned}
-        rate = pricing.price_provisioned_concurrency(settings.fn.provisioned, settings.fn.memory_mb)
+        why = f"reserve concurrency {wanted}: at most {wanted} calls run at once" if wanted else "stop all calls"
+        yield Change("lambda", "put_function_concurrency", args, why=why)
+
+
+def set_provisioned_steps(have: Facts, settings: Settings, wanted: int) -> Steps:
+    name = {"FunctionName": settings.function_name, "Qualifier": ALIAS}
+    if wanted and have.provisioned != wanted:
         yield Change(
             "lambda",
             "put_provisioned_concurrency_config",
-            args,
-            why=f"provisioned concurrency {settings.fn.provisioned}: environments that start ahead of calls",
-            dollars_per_hour=rate,
+            {**name, "ProvisionedConcurrentExecutions": wanted},
+            why=f"provisioned concurrency {wanted}: environments that start ahead of calls",
+            dollars_per_hour=pricing.price_provisioned_concurrency(wanted, settings.fn.memory_mb),
         )
         yield wait_for_concurrency()
-    elif not settings.fn.provisioned and have.provisioned:
-        yield Change(
-            "lambda",
-            "delete_provisioned_concurrency_config",
-            {**name, "Qualifier": ALIAS},
-            why="remove the provisioned concurrency",
-        )
-    elif have.provisioned_state == "IN_PROGRESS":
+    elif not wanted and have.provisioned:
+        yield Change("lambda", "delete_provisioned_concurrency_config", name, why="remove the provisioned concurrency")
+    elif wanted and have.provisioned_state == "IN_PROGRESS":
         yield wait_for_concurrency()
 
 

@@ -9,7 +9,7 @@ from ops.core.aws.account import Account
 from ops.core.errors import OpsError
 from ops.core.plan import Change, Steps, Wait
 from ops.network.facts import Facts, list_network_users
-from ops.network.plan import build_ip_permission
+from ops.network.plan import build_ip_permission, poll_connect_endpoint_creation
 
 
 def check_unused(account: Account, have: Facts) -> None:
@@ -23,22 +23,7 @@ def check_unused(account: Account, have: Facts) -> None:
 def steps(have: Facts) -> Steps:
     """Yield the deletions in the order that AWS requires: endpoints, rules that name other groups, groups, subnets, VPC."""
 
-    def delete(what: str, call: str, **args: Any) -> Change:
-        return Change("ec2", call, args, why=f"delete {what}")
-
-    for endpoint in filter(None, (have.connect_endpoint, *have.failed_connect_endpoints)):
-        yield delete(
-            "the Instance Connect Endpoint", "delete_instance_connect_endpoint", InstanceConnectEndpointId=endpoint
-        )
-    ends = [end for end in (have.s3_endpoint, *have.interfaces.values()) if end]
-    if ends:
-        yield delete("the VPC endpoints", "delete_vpc_endpoints", VpcEndpointIds=ends)
-    if have.connect_endpoint or ends:
-        yield Wait(
-            "network interfaces",
-            build_interfaces_poll(str(have.vpc)),
-            why="those of the endpoints must be deleted before the security groups",
-        )
+    yield from remove_endpoint_steps(have)
     ids = {name: group.id for name, group in have.groups.items()}
     for name, group in have.groups.items():
         for direction, found in (("ingress", group.ingress), ("egress", group.egress)):
@@ -63,6 +48,33 @@ def steps(have: Facts) -> Steps:
     if have.gateway:
         yield delete("the internet gateway", "delete_internet_gateway", InternetGatewayId=have.gateway[0])
     yield delete("the VPC", "delete_vpc", VpcId=have.vpc)
+
+
+def delete(what: str, call: str, **args: Any) -> Change:
+    return Change("ec2", call, args, why=f"delete {what}")
+
+
+def remove_endpoint_steps(have: Facts) -> Steps:
+    """Yield the deletion of the endpoints, and the wait for their network interfaces."""
+    if have.connect_endpoint:
+        yield Wait(
+            "the Instance Connect Endpoint",
+            poll_connect_endpoint_creation,
+            why="AWS deletes no endpoint that is being created",
+        )
+    for endpoint in filter(None, (have.connect_endpoint, *have.failed_connect_endpoints)):
+        yield delete(
+            "the Instance Connect Endpoint", "delete_instance_connect_endpoint", InstanceConnectEndpointId=endpoint
+        )
+    ends = [end for end in (have.s3_endpoint, *have.interfaces.values()) if end]
+    if ends:
+        yield delete("the VPC endpoints", "delete_vpc_endpoints", VpcEndpointIds=ends)
+    if have.connect_endpoint or ends:
+        yield Wait(
+            "network interfaces",
+            build_interfaces_poll(str(have.vpc)),
+            why="those of the endpoints must be deleted before the security groups",
+        )
 
 
 def build_interfaces_poll(vpc: str) -> Callable[[Account], Any]:

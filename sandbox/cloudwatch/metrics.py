@@ -11,6 +11,7 @@ from collections import defaultdict
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from moto.cloudwatch.exceptions import ValidationError
 from moto.cloudwatch.responses import CloudWatchResponse
 from moto.core.responses import ActionResult
 
@@ -73,6 +74,20 @@ def compute_statistic(name: str, numbers: list[float]) -> float:
 
 
 class Metrics(CloudWatchResponse):
+    def put_metric_alarm(self) -> ActionResult:
+        """Create an alarm, which has no data yet, or change one, which keeps its state."""
+        validate_alarm(self.params)
+        alarms, name = self.cloudwatch_backend.alarms, self.params["AlarmName"]
+        before = alarms.get(name)
+        answer = super().put_metric_alarm()
+        alarms[name].state_value = before.state_value if before else "INSUFFICIENT_DATA"
+        return answer
+
+    def describe_alarms(self) -> ActionResult:
+        for alarm in self.cloudwatch_backend.alarms.values():
+            alarm.state_transitioned_timestamp = alarm.state_updated_timestamp  # type: ignore[attr-defined]
+        return super().describe_alarms()
+
     def put_metric_data(self) -> ActionResult:
         for datum in self.params.get("MetricData", []):
             timestamp = datum.get("Timestamp")
@@ -125,6 +140,22 @@ class Metrics(CloudWatchResponse):
                 }
             )
         return ActionResult({"MetricDataResults": results})
+
+
+def validate_alarm(params: dict[str, Any]) -> None:
+    """Raise ValidationError for a period, a span or a statistic that AWS refuses."""
+    if "MetricName" not in params:
+        return  # an alarm on an expression
+    period, periods = int(params.get("Period", 0)), int(params.get("EvaluationPeriods", 1))
+    if period not in (10, 20, 30) and (period <= 0 or period % 60):
+        raise ValidationError("Period must be 10, 20, 30 or a multiple of 60")
+    longest, span = (86_400, "a day") if period < 3600 else (604_800, "seven days")
+    if period * periods > longest:
+        raise ValidationError(
+            f"Metrics cannot be checked across more than {span} (EvaluationPeriods * Period must be <= {longest})"
+        )
+    if bool(params.get("Statistic")) == bool(params.get("ExtendedStatistic")):
+        raise ValidationError("Exactly one of the parameters Statistic and ExtendedStatistic must be specified")
 
 
 def compute_clock_offset() -> timedelta:

@@ -10,9 +10,16 @@ from pathlib import Path
 from moto.ecr.exceptions import ImageNotFoundException
 
 from sandbox import processes
+from sandbox.state import REGION
 from sandbox.world import World
 
-TRAINING = "763104351884.dkr.ecr."  # AWS's own registry of training images: every tag counts as present
+TRAINING = f"763104351884.dkr.ecr.{REGION}.amazonaws.com/pytorch"  # AWS's own registry of training images
+# The tags of it that count as present: AWS's images of 2026 with the torch that training/ needs.
+TRAINING_TAGS = {
+    f"{version}-{device}-amzn2023-sagemaker"
+    for version in ("2.13", "2.13.0", "2.14", "2.14.0")
+    for device in ("cpu", "cu133")
+}
 
 
 @dataclass(frozen=True)

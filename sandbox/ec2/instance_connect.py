@@ -17,25 +17,36 @@ from sandbox.ec2 import instances
 from sandbox.state import ACCOUNT, REGION
 from sandbox.world import get_world
 
+CREATION_S = 0.5  # seconds of the sandbox's clock; on AWS minutes
+DELETION_S = 0.5
+
 
 class ConnectEndpoints(EC2Response):
     def create_instance_connect_endpoint(self) -> ActionResult:
-        endpoints = get_world().ec2.connect_endpoints
+        endpoints = self.update_states()
         subnet = self.ec2_backend.get_subnet(self._get_param("SubnetId"))
         if any(known["VpcId"] == subnet.vpc_id for known in endpoints.values()):
             raise EC2ClientError(
                 "InstanceConnectEndpointLimitExceeded", "Only one EC2 Instance Connect Endpoint is allowed in a VPC."
             )
         endpoint_id = "eice-" + secrets.token_hex(8) + "0"
+        interface = self.ec2_backend.create_network_interface(
+            subnet,
+            [],
+            group_ids=self._get_param("SecurityGroupIds", []),
+            description=f"EC2 Instance Connect Endpoint {endpoint_id}",
+        )
+        get_world().ec2.connect_changes[endpoint_id] = get_world().clock.now() + CREATION_S
         endpoints[endpoint_id] = {
             "OwnerId": ACCOUNT,
             "InstanceConnectEndpointId": endpoint_id,
             "InstanceConnectEndpointArn": f"arn:aws:ec2:{REGION}:{ACCOUNT}:instance-connect-endpoint/{endpoint_id}",
-            "State": "create-complete",
+            "State": "create-in-progress",
             "DnsName": f"127.0.0.1:{get_world().tunnel_port}",
             "VpcId": subnet.vpc_id,
             "AvailabilityZone": subnet.availability_zone,
             "SubnetId": subnet.id,
+            "NetworkInterfaceIds": [interface.id],
             "SecurityGroupIds": self._get_param("SecurityGroupIds", []),
             "PreserveClientIp": False,
             "CreatedAt": datetime.now(UTC),
@@ -48,19 +59,44 @@ class ConnectEndpoints(EC2Response):
         filters = {entry["Name"]: entry["Values"] for entry in self._get_param("Filters", [])}
         found = [
             e
-            for e in get_world().ec2.connect_endpoints.values()
+            for e in self.update_states().values()
             if (not wanted or e["InstanceConnectEndpointId"] in wanted) and match_filters(e, filters)
         ]
         return ActionResult({"InstanceConnectEndpoints": found})
 
     def delete_instance_connect_endpoint(self) -> ActionResult:
-        endpoints, endpoint_id = get_world().ec2.connect_endpoints, self._get_param("InstanceConnectEndpointId")
+        endpoints, endpoint_id = self.update_states(), self._get_param("InstanceConnectEndpointId")
         if endpoint_id not in endpoints:
             raise EC2ClientError(
                 "InvalidInstanceConnectEndpointId.NotFound",
                 f"The EC2 Instance Connect Endpoint ID '{endpoint_id}' does not exist",
             )
-        return ActionResult({"InstanceConnectEndpoint": endpoints.pop(endpoint_id) | {"State": "delete-in-progress"}})
+        endpoint = endpoints[endpoint_id]
+        if endpoint["State"] == "create-in-progress":
+            raise EC2ClientError(
+                "IncorrectState", f"The EC2 Instance Connect Endpoint '{endpoint_id}' is not in a state to be deleted"
+            )
+        endpoint["State"] = "delete-in-progress"
+        get_world().ec2.connect_changes[endpoint_id] = get_world().clock.now() + DELETION_S
+        return ActionResult({"InstanceConnectEndpoint": endpoint})
+
+    def update_states(self) -> dict[str, dict[str, Any]]:
+        """Carry out the changes whose time has come; return the endpoints by id."""
+        tables, now = get_world().ec2, get_world().clock.now()
+        for endpoint_id in [one for one, due in tables.connect_changes.items() if due <= now]:
+            del tables.connect_changes[endpoint_id]
+            endpoint = tables.connect_endpoints[endpoint_id]
+            if endpoint["State"] == "create-in-progress":
+                endpoint["State"] = "create-complete"
+                continue
+            del tables.connect_endpoints[endpoint_id]
+            for interface in endpoint["NetworkInterfaceIds"]:
+                self.ec2_backend.enis.pop(interface, None)
+        return tables.connect_endpoints
+
+    def describe_network_interfaces(self) -> ActionResult:
+        self.update_states()
+        return super().describe_network_interfaces()
 
 
 def match_filters(endpoint: dict[str, Any], filters: dict[str, list[str]]) -> bool:

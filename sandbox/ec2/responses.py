@@ -10,7 +10,7 @@ from moto.core.responses import ActionResult
 from moto.core.types import Base64EncodedString
 from moto.ec2.exceptions import EC2ClientError
 
-from sandbox.ec2 import instances, lifecycle, spot
+from sandbox.ec2 import instances, lifecycle, spot, validation
 from sandbox.ec2.instance_connect import ConnectEndpoints
 from sandbox.ec2.spot import SpotRequests
 from sandbox.http.error_responses import reply_error
@@ -45,6 +45,9 @@ def iterate_strings(value: Any) -> Iterator[str]:
 class Ec2(ConnectEndpoints, SpotRequests):
     def call_action(self) -> Any:
         """Run the action; remove the tags of deleted resources, which moto would keep for ever."""
+        if malformed := validation.find_malformed_id(self._get_params()):
+            status, headers, body = reply_error("ec2", 400, *malformed)
+            return status, {**headers, "status": status}, body
         response = super().call_action()
         action = self._get_action()
         if action.startswith("Delete") and action not in PARTS:
@@ -60,6 +63,9 @@ class Ec2(ConnectEndpoints, SpotRequests):
                 "The client token you have provided is associated with a resource that is already deleted. "
                 "Please use a different client token.",
             )
+        validation.validate_launch(self.ec2_backend, self._get_params())
+        if token:
+            validation.validate_repeated_launch(token, self._get_params())
         if token in launches:
             return ActionResult(self.ec2_backend.get_reservations_by_instance_ids([launches[token]])[0])
         market = self._get_param("InstanceMarketOptions", {})
@@ -93,6 +99,11 @@ class Ec2(ConnectEndpoints, SpotRequests):
 
     def start_instances(self) -> Any:
         for instance_id in self._get_param("InstanceIds", []):
+            validation.validate_state(
+                lifecycle.find_instance(get_world(), instance_id),
+                ("pending", "running", "stopping", "stopped"),
+                f"The instance '{instance_id}' is not in a state from which it can be started.",
+            )
             instance, on_spot = (
                 lifecycle.find_instance(get_world(), instance_id),
                 spot.find_spot_request(get_world(), instance_id) is not None,
@@ -126,6 +137,35 @@ class Ec2(ConnectEndpoints, SpotRequests):
         ]
         return ActionResult({"TerminatingInstances": changed})
 
+    def modify_instance_attribute(self) -> ActionResult:
+        if self._get_param("InstanceType"):
+            instance_id = self._get_param("InstanceId")
+            message = f"The instance '{instance_id}' is not in the 'stopped' state."
+            validation.validate_state(lifecycle.find_instance(get_world(), instance_id), ("stopped",), message)
+        return super().modify_instance_attribute()
+
+    def import_key_pair(self) -> ActionResult:
+        validation.validate_public_key(self._get_param("PublicKeyMaterial"))
+        return super().import_key_pair()
+
+    def create_network_acl_entry(self) -> ActionResult:
+        validation.validate_acl_entry(self._get_params())
+        return super().create_network_acl_entry()
+
+    def create_route(self) -> ActionResult:
+        validation.validate_route(self.ec2_backend, self._get_params())
+        return super().create_route()
+
+    def create_vpc_endpoint(self) -> ActionResult:
+        validation.validate_vpc_endpoint(self.ec2_backend, self._get_params())
+        return super().create_vpc_endpoint()
+
+    def delete_security_group(self) -> ActionResult:
+        self.update_states()
+        if group := self._get_param("GroupId"):
+            validation.validate_group_removal(self.ec2_backend, group)
+        return super().delete_security_group()
+
     def delete_key_pair(self) -> ActionResult:
         if pair := self.ec2_backend.key_pairs.get(self._get_param("KeyName")):
             self.ec2_backend.tags.pop(pair.id, None)
@@ -140,6 +180,8 @@ class Ec2(ConnectEndpoints, SpotRequests):
     def delete_subnet(self) -> ActionResult:
         """Delete a subnet and its associations with ACLs and route tables, which moto would keep for ever."""
         subnet = self._get_param("SubnetId")
+        self.update_states()
+        validation.validate_subnet_removal(self.ec2_backend, subnet)
         response = super().delete_subnet()
         for acl in self.ec2_backend.network_acls.values():
             for key in [k for k, a in acl._associations.items() if a.subnet_id == subnet]:

@@ -4,23 +4,22 @@ from __future__ import annotations
 
 import base64
 import json
+from collections.abc import Callable
 from typing import Any
 from urllib.parse import unquote
 
+from moto.awslambda.exceptions import ConflictException, UnknownAliasException
 from moto.awslambda.responses import LambdaResponse
 
-from sandbox.function import workers
+from sandbox.function import concurrency, states, validation, workers
 from sandbox.function.workers import ThrottledError
-from sandbox.iam.principals import is_service_trusted
 from sandbox.world import get_world
 
-ACCOUNT_LIMIT = 1000  # concurrent executions of an account; a new one may have 10 or 50
-UNRESERVED = 100  # what AWS keeps free for functions without a reservation
 PAYLOAD_BYTES = 6 << 20
 
 
 class Functions(LambdaResponse):
-    use_raw_body = False
+    use_raw_body = True  # the data of an invocation may be anything
 
     @property
     def name_and_qualifier(self) -> tuple[str, str]:
@@ -39,6 +38,7 @@ class Functions(LambdaResponse):
                 f"{len(self.raw_body)} byte payload is too large for the Invoke operation",
             )
         function = self.backend.get_function(name, qualifier or None)
+        validation.validate_payload(self.raw_body)
         invocation_type = self.headers.get("X-Amz-Invocation-Type", "RequestResponse")
         if invocation_type == "DryRun":
             return 204, {"status": 204}, ""
@@ -58,31 +58,60 @@ class Functions(LambdaResponse):
         return 200, headers, result.payload
 
     def create_function(self) -> Any:
-        role = json.loads(self.body).get("Role", "")
-        if not is_service_trusted(get_world(), "lambda.amazonaws.com", role):
-            message = "The role defined for the function cannot be assumed by Lambda."
-            return build_lambda_api_error(400, "InvalidParameterValueException", message)
-        return super().create_function()
+        validation.validate_new_function(json.loads(self.body))
+        status, headers, body = super().create_function()
+        return status, headers, json.dumps(states.describe_configuration(json.loads(body), created=True))
+
+    def get_function(self) -> str:
+        found = json.loads(super().get_function())
+        return json.dumps({**found, "Configuration": states.describe_configuration(found["Configuration"])})
+
+    def get_function_configuration(self) -> str:
+        return json.dumps(states.describe_configuration(json.loads(super().get_function_configuration())))
+
+    def update_function_configuration(self) -> Any:
+        validation.validate_configuration(json.loads(self.body))
+        return self.update(super().update_function_configuration)
+
+    def update_function_code(self) -> Any:
+        return self.update(super().update_function_code)
+
+    def update(self, change: Callable[[], Any]) -> Any:
+        """Carry out a change of $LATEST, which AWS refuses while another is in progress."""
+        name, _ = self.name_and_qualifier
+        states.require_settled(name)
+        status, headers, body = change()
+        states.begin_update(name)
+        return status, headers, json.dumps(states.describe_configuration(json.loads(body)))
+
+    def publish_version(self) -> Any:
+        name, _ = self.name_and_qualifier
+        function = self.backend.get_function(name, None)
+        states.require_settled(name)
+        validation.validate_published_code(json.loads(self.body or "{}"), function)
+        response = super().publish_version()
+        function.code_or_config_updated = False  # moto forgets this for the first version
+        return response
+
+    def create_alias(self) -> Any:
+        try:
+            return super().create_alias()
+        except ConflictException as conflict:
+            raise validation.build_refusal(409, "ResourceConflictException", conflict.message) from None
 
     def put_function_concurrency(self) -> Any:
         name, _ = self.name_and_qualifier
-        wanted = json.loads(self.body)["ReservedConcurrentExecutions"]
-        others = sum(f.reserved_concurrency or 0 for f in self.backend.list_functions() if f.function_name != name)
-        if wanted + others > ACCOUNT_LIMIT - UNRESERVED:
-            return build_lambda_api_error(
-                400,
-                "InvalidParameterValueException",
-                "Specified ReservedConcurrentExecutions for function decreases account's UnreservedConcurrentExecution "
-                f"below its minimum value of [{UNRESERVED}].",
-            )
+        concurrency.validate_reservation(self.backend, name, json.loads(self.body)["ReservedConcurrentExecutions"])
         return super().put_function_concurrency()
 
     def get_account_settings(self) -> Any:
         reserved = sum(f.reserved_concurrency or 0 for f in self.backend.list_functions())
         limit = {
-            "ConcurrentExecutions": ACCOUNT_LIMIT,
-            "UnreservedConcurrentExecutions": ACCOUNT_LIMIT - reserved,
+            "ConcurrentExecutions": concurrency.ACCOUNT_LIMIT,
+            "UnreservedConcurrentExecutions": concurrency.ACCOUNT_LIMIT - reserved,
             "CodeSizeZipped": 52428800,
+            "CodeSizeUnzipped": 262144000,
+            "TotalCodeSize": 80530636800,
         }
         return (
             200,
@@ -94,23 +123,12 @@ class Functions(LambdaResponse):
 
     def put_provisioned_concurrency_config(self) -> Any:
         name, qualifier = self.name_and_qualifier
-        function = self.backend.get_function(name, qualifier)
         wanted = json.loads(self.body)["ProvisionedConcurrentExecutions"]
-        if qualifier in ("", "$LATEST"):
-            return build_lambda_api_error(
-                400,
-                "InvalidParameterValueException",
-                "Provisioned Concurrency Configs cannot be applied to unpublished function versions.",
-            )
-        if function.reserved_concurrency is not None and wanted > function.reserved_concurrency:
-            return build_lambda_api_error(
-                400,
-                "InvalidParameterValueException",
-                "Requested Provisioned Concurrency should not be greater than the reservedConcurrentExecution for function",
-            )
+        function = concurrency.validate_provisioning(self.backend, name, qualifier, wanted)
         return 202, {"status": 202}, json.dumps(workers.provision_workers(get_world(), function, qualifier, wanted))
 
     def get_provisioned_concurrency_config(self) -> Any:
+        concurrency.find_qualified_function(self.backend, *self.name_and_qualifier)
         found = get_world().functions.provisioned.get(self.name_and_qualifier)
         if found is None:
             return build_lambda_api_error(
@@ -121,13 +139,18 @@ class Functions(LambdaResponse):
         return 200, {}, json.dumps(found)
 
     def delete_provisioned_concurrency_config(self) -> Any:
+        concurrency.find_qualified_function(self.backend, *self.name_and_qualifier)
         get_world().functions.provisioned.pop(self.name_and_qualifier, None)
         return 204, {"status": 204}, ""
 
     def update_alias(self) -> Any:
         """Move an alias, and provision its workers again for the version it now points to."""
-        response = super().update_alias()
         name, alias = self.name_and_qualifier[0], unquote(self.path).rstrip("/").rsplit("/", 1)[-1]
+        try:
+            response = super().update_alias()
+        except UnknownAliasException:
+            message = f"Alias not found: {validation.build_arn(name)}:{alias}"
+            raise validation.build_refusal(404, "ResourceNotFoundException", message) from None
         if config := get_world().functions.provisioned.get((name, alias)):
             workers.provision_workers(
                 get_world(),

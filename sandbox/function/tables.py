@@ -16,4 +16,5 @@ class FunctionTables:
     running: dict[str, int] = field(default_factory=dict)  # function -> invocations under way
     # (function, version or alias) -> its provisioned concurrency, as GetProvisionedConcurrencyConfig returns it
     provisioned: dict[tuple[str, str], dict[str, Any]] = field(default_factory=dict)
+    updating_until: dict[str, float] = field(default_factory=dict)  # function -> second of the sandbox's clock
     lock: threading.Lock = field(default_factory=threading.Lock)

@@ -14,7 +14,7 @@ from http import HTTPStatus
 from typing import Any
 
 from sandbox import control
-from sandbox.http import error_responses, parameters, parsing
+from sandbox.http import constraints, error_responses, parameters, parsing, wording
 from sandbox.http.error_responses import Reply, RequestRefused, reply_error
 from sandbox.http.parsing import Call
 from sandbox.iam import enforce, federation
@@ -122,6 +122,7 @@ class Gate:
             raise error_responses.build_unsupported_error(call.protocol, f"{call.service}:{call.operation}")
         try:
             params = parameters.read(call)
+            constraints.validate(call, params)
             if not own:
                 enforce.check(self.world, call, params)
         except RequestRefused:
@@ -151,8 +152,14 @@ class Gate:
             chunks = b"".join(self.app(parsing.build_moto_environ(call, params), note))
         except NotImplementedError:
             return 501, send_reply(start_response, *error_responses.reply_not_implemented(call.protocol, named))
+        except Exception:  # a client cannot read an HTML page
+            self.world.note(f"{named} failed:\n{traceback.format_exc()}")
+            message = f"The sandbox could not carry out {call.operation}; its log has the error"
+            return 500, send_reply(start_response, *reply_error(call.protocol, 500, "InternalFailure", message))
         status, headers = seen[0], [(name, value) for name, value in seen[1] if name.lower() != "content-length"]
         code = int(status.split()[0])
+        if code >= 400:
+            chunks = wording.use_aws_words(call.model, call.operation, params, chunks)
         html = any(name.lower() == "content-type" and "html" in value for name, value in headers)
         if html and (
             (code in (404, 405) and b"<!doctype" in chunks[:50].lower())

@@ -135,7 +135,11 @@ def check(world: World, call: Call, params: dict[str, Any]) -> None:
     """Raise Denied for the first permission that the caller lacks, UnlistedOperation for an operation that has no row."""
     identity = find_identity(world, call.key)
     user = identity.context.get("aws:username", "")
-    enforce_needs(world, identity, list_needs(world, call.service, call.operation, params, user), call.agent)
+    needs = list_needs(world, call.service, call.operation, params, user)
+    enforce_needs(world, identity, needs, call.agent)
+    for need in needs[1:]:  # the first is the call's own permission
+        if need.action == "iam:CreateServiceLinkedRole":
+            resource_lookup.create_service_linked_role(world, need.resource)
     if call.service == "s3" and call.operation in ("GetObject", "HeadObject"):
         check_missing_object(world, identity, params, call.agent)
 
@@ -156,8 +160,6 @@ def enforce_needs(world: World, identity: Identity, needs: list[Need], agent: st
         world.requests.add(identity.caller.arn, need.action, need.resource, need.context, decision.effect, agent)
         if not decision.allowed:
             raise Denied(format_denial(identity, need, decision))
-        if need.action == "iam:CreateServiceLinkedRole":
-            resource_lookup.create_service_linked_role(world, need.resource)
 
 
 def decide_need(world: World, identity: Identity, need: Need, agent: str) -> Decision:

@@ -10,6 +10,7 @@ from sandbox.iam.resource_lookup import (
     build_rows,
     derive_request_tags,
     find_iam_arn,
+    list_own_service_role,
     list_pass_role_needs,
 )
 from sandbox.state import ACCOUNT
@@ -85,6 +86,7 @@ IAM = {
         "ListInstanceProfilesForRole UpdateRole",
         ROLE,
     ),
+    "CreateServiceLinkedRole": build_row(list_own_service_role, keys={"iam:AWSServiceName": "AWSServiceName"}),
     "CreatePolicy": build_row("policy{Path}{PolicyName}", tagging="iam:TagPolicy"),
     **build_rows(
         "CreatePolicyVersion DeletePolicyVersion SetDefaultPolicyVersion GetPolicyVersion GetPolicy DeletePolicy TagPolicy "

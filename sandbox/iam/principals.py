@@ -39,17 +39,34 @@ def find_identity(world: World, key_id: str) -> Identity:
 def build_user_identity(world: World, key_id: str) -> Identity:
     iam = world.get_global_backend("iam")
     user = next(u for u in iam.users.values() if any(key.access_key_id == key_id for key in u.access_keys))
-    policies = [*compile_inline_policies(user.policies), *compile_managed_policies(user.managed_policies)]
-    for group in iam.get_groups_for_user(user.name):
-        policies += [*compile_inline_policies(group.policies), *compile_managed_policies(group.managed_policies)]
     context = {"aws:principaltype": "User", "aws:userid": user.id, "aws:username": user.name}
     if key_id == world.keys.administrator[0]:
         context["aws:multifactorauthpresent"] = "true"  # the administrator counts as signed in with MFA
     return Identity(
         Caller(user.arn),
-        Rights(tuple(policies), compile_boundary(world, user)),
+        build_user_rights(world, user),
         context | derive_principal_context(user.arn, user.tags),
     )
+
+
+def build_user_rights(world: World, user: Any) -> Rights:
+    """Return the user's rights, its groups' included."""
+    policies = [*compile_inline_policies(user.policies), *compile_managed_policies(user.managed_policies)]
+    for group in world.get_global_backend("iam").get_groups_for_user(user.name):
+        policies += [*compile_inline_policies(group.policies), *compile_managed_policies(group.managed_policies)]
+    return Rights(tuple(policies), compile_boundary(world, user))
+
+
+def find_principal_rights(world: World, arn: str) -> tuple[Caller, Rights]:
+    """Return a role or user as a caller, with its rights. Raises KeyError for another ARN."""
+    if find_role(world, arn) is not None:
+        found = build_role_identity(world, arn, "simulation")
+        return found.caller, found.rights
+    iam = world.get_global_backend("iam")
+    user = next((one for one in iam.users.values() if one.arn == arn), None)
+    if user is None:
+        raise KeyError(arn)
+    return Caller(arn), build_user_rights(world, user)
 
 
 def build_session_identity(world: World, session: Session) -> Identity:

@@ -216,6 +216,24 @@ def list_service_role_needs(world: World, service: str, name: str) -> More:
         yield "iam:CreateServiceLinkedRole", f"{SERVICE_ROLES}{service}/{name}", {"iam:awsservicename": service}
 
 
+SERVICE_ROLE_NAMES = {
+    "spot.amazonaws.com": "AWSServiceRoleForEC2Spot",
+    "events.amazonaws.com": "AWSServiceRoleForCloudWatchEvents",
+    "ec2-instance-connect.amazonaws.com": "AWSServiceRoleForEC2InstanceConnect",
+    "sagemaker.application-autoscaling.amazonaws.com": "AWSServiceRoleForApplicationAutoScaling_SageMakerEndpoint",
+}
+
+
+def build_service_role_arn(service: str) -> str:
+    """Return the ARN of a service's linked role; AWS derives the names of those that are not listed from the service's."""
+    derived = "AWSServiceRoleFor" + service.partition(".")[0].title().replace("-", "")
+    return f"{SERVICE_ROLES}{service}/{SERVICE_ROLE_NAMES.get(service, derived)}"
+
+
+def list_own_service_role(world: World, params: Params) -> list[str]:
+    return [build_service_role_arn(str(params.get("AWSServiceName", "")))]
+
+
 def create_service_linked_role(world: World, arn: str) -> None:
     service, _, name = arn.removeprefix(SERVICE_ROLES).partition("/")
     trust = {"Effect": "Allow", "Principal": {"Service": service}, "Action": "sts:AssumeRole"}

@@ -96,5 +96,6 @@ S3 = {
     "GetPublicAccessBlock": build_row(BUCKET, action="s3:GetBucketPublicAccessBlock"),
     "PutPublicAccessBlock": build_row(BUCKET, action="s3:PutBucketPublicAccessBlock"),
     "DeletePublicAccessBlock": build_row(BUCKET, action="s3:PutBucketPublicAccessBlock"),
+    **build_rows("GetBucketOwnershipControls PutBucketOwnershipControls", BUCKET),
     "ListBuckets": build_row(action="s3:ListAllMyBuckets"),
 }  # fmt: skip

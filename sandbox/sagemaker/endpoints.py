@@ -14,6 +14,7 @@ import urllib3
 from sandbox.cloudwatch import metrics
 from sandbox.sagemaker import endpoint_instances
 from sandbox.sagemaker.endpoint_instances import Instance
+from sandbox.state import ACCOUNT
 from sandbox.world import World
 
 PING_EVERY_S = 1.0
@@ -173,7 +174,7 @@ def route_invocation(
     """Send one request to the least busy healthy instance and put its metrics; return (status, headers, body)."""
     live = world.sagemaker.endpoints.get(name)
     if live is None or live.fleet is None:
-        return build_invocation_error(400, "ValidationError", f"Endpoint {name} of account not found.")
+        return build_invocation_error(400, "ValidationError", f"Endpoint {name} of account {ACCOUNT} not found.")
     with live.lock:
         fleet = live.choose_fleet()
         assert fleet is not None

@@ -59,8 +59,9 @@ def validate_training_job(request: dict[str, Any]) -> None:
     """Validate a training job, or the training job definition of a tuning job. Raises ValidationError."""
     validate_role_trust(request["RoleArn"])
     specification, limits = request["AlgorithmSpecification"], request["StoppingCondition"]
-    if images.TRAINING not in specification.get("TrainingImage", ""):
-        raise ValidationError(f"Cannot find the requested image: {specification.get('TrainingImage')}")
+    validate_training_image(specification.get("TrainingImage", ""))
+    validate_output_bucket(request["OutputDataConfig"]["S3OutputPath"])
+    validate_vpc(request.get("VpcConfig") or {})
     longest = limits.get("MaxWaitTimeInSeconds")
     if longest and not request.get("EnableManagedSpotTraining"):
         raise ValidationError(
@@ -75,6 +76,32 @@ def validate_training_job(request: dict[str, Any]) -> None:
         raise ValidationError(f"The sandbox keeps checkpoints below /opt/ml only, not in {local} (sandbox/README.md)")
     for metric in specification.get("MetricDefinitions", []):
         validate_metric_regex(metric)
+
+
+def validate_training_image(uri: str) -> None:
+    """Raise ValidationError unless AWS has the image in this region's registry. Its tags are listed in images.py."""
+    registry, _, tag = uri.partition(":")
+    if registry != images.TRAINING or tag not in images.TRAINING_TAGS:
+        raise ValidationError(
+            f"Cannot find the requested image: {uri}. Please ensure that the image exists in {REGION}."
+        )
+
+
+def validate_output_bucket(url: str) -> None:
+    bucket = url.removeprefix("s3://").partition("/")[0]
+    if bucket not in get_world().get_global_backend("s3").buckets:
+        raise ValidationError(f"The output bucket {bucket} does not exist or is in another region than {REGION}.")
+
+
+def validate_vpc(config: dict[str, Any]) -> None:
+    """Raise ValidationError for a subnet or a security group that does not exist."""
+    ec2 = get_world().backend("ec2")
+    for subnet in config.get("Subnets", []):
+        if not any(subnet in subnets for subnets in ec2.subnets.values()):
+            raise ValidationError(f"The subnet ID '{subnet}' does not exist")
+    for group in config.get("SecurityGroupIds", []):
+        if ec2.get_security_group_from_id(group) is None:
+            raise ValidationError(f"The security group '{group}' does not exist")
 
 
 def validate_metric_regex(metric: dict[str, str]) -> None:

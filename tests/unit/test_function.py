@@ -146,6 +146,25 @@ def test_reserved_concurrency_can_be_zero_or_unset():
     assert planned(with_reserved(None), **{**small, "reserved": 5}) == ["delete_function_concurrency"]
 
 
+@pytest.mark.parametrize(
+    ("reserved", "provisioned", "had", "calls"),
+    [
+        (3, 2, (10, 8), ["put_provisioned_concurrency_config", "put_function_concurrency"]),
+        (10, 8, (3, 2), ["put_function_concurrency", "put_provisioned_concurrency_config"]),
+        (3, 0, (10, 8), ["delete_provisioned_concurrency_config", "put_function_concurrency"]),
+        (0, 8, (10, 8), ["delete_provisioned_concurrency_config", "put_function_concurrency"]),
+        (0, 8, (0, None), []),
+        (None, 8, (10, 2), ["delete_function_concurrency", "put_provisioned_concurrency_config"]),
+    ],
+)
+def test_concurrency_changes_in_lambdas_order(reserved, provisioned, had, calls):
+    """Lambda refuses a reservation below what is provisioned; 0 reserved stops all calls and provisions nothing."""
+    fn = SETTINGS.fn.model_copy(update={"reserved": reserved, "provisioned": provisioned})
+    settings = SETTINGS.model_copy(update={"fn": fn})
+    state = "READY" if had[1] else ""
+    assert planned(settings, reserved=had[0], provisioned=had[1], provisioned_state=state) == calls
+
+
 def test_new_role_is_retried_and_other_errors_are_not():
     """A role made seconds ago is waited for; no other error is."""
     refusals = iter([AwsError("CreateFunction", "InvalidParameterValueException", f"The role {plan.NOT_YET}."), None])
