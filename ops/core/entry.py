@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import sys
+from pathlib import Path
 from typing import Any
 
 from invoke.config import Config
@@ -24,6 +25,7 @@ def install() -> None:
             "_load_yaml": load_file,
             "_load_yml": load_file,
             "_load_json": load_file,
+            "_load_py": refuse_program,
             "load_runtime": load_runtime,
             "load_shell_env": load_environment,
         },
@@ -37,7 +39,17 @@ def install() -> None:
 def load_file(self: Any, path: str) -> Any:
     from ops.core.settings_files import read_settings_file
 
-    return read_settings_file(path, self._project or {})
+    project = self._project or {}
+    return read_settings_file(path, {**self._defaults, **project}, closed=self._defaults if project else ())
+
+
+def refuse_program(self: Any, path: str) -> Any:
+    """Refuse settings in Python, which Invoke would run. Without such a file there are none."""
+    if Path(path).exists():
+        from ops.core.settings_files import require_suffix
+
+        require_suffix(path)
+    return {}
 
 
 def load_runtime(self: Any, merge: bool = True) -> None:
@@ -58,6 +70,9 @@ def load_environment(self: Any) -> None:
 
 def parse_tasks(self: Any) -> None:
     """Parse the tasks as Invoke does; a namespace alone lists its commands, a wrong name is answered with the nearest."""
+    for path in (self.config._system_path, self.config._user_path):
+        if path is not None and str(path).endswith(".py"):  # Invoke has run it, or names it although there is none
+            refuse_program(self.config, str(path))
     try:
         read_arguments(self)
     except ParseError as error:
