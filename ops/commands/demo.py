@@ -54,7 +54,7 @@ def demo(c: Context, data: str = "", seed: int = 0, again: bool = False) -> Resu
     c.config.stack.name = stack
     settings = config.load(c.config)
     pictures = own or digits.write(journey.DIGITS)
-    steps = list(journey.plan_steps(settings, pictures, seed, again, own_pictures=own is not None))
+    steps = list(journey.plan_steps(settings, pictures, seed, again))
     if c.config.run.dry:
         lines = [*([switch] if switch else []), *(f"invoke {step.command}" for step in steps)]
         return Result([step.command for step in steps], "\n".join(lines))
