@@ -14,7 +14,7 @@ from invoke.config import Config
 from invoke.exceptions import Exit, ParseError
 from invoke.program import Program
 
-read_arguments = Program.parse_tasks
+read_arguments, finish_reading = Program.parse_tasks, Program.parse_cleanup
 read_runtime_file = Config.load_runtime
 
 
@@ -29,7 +29,11 @@ def install() -> None:
             "load_runtime": load_runtime,
             "load_shell_env": load_environment,
         },
-        Program: {"parse_tasks": parse_tasks, "no_tasks_given": print_first_commands},
+        Program: {
+            "parse_tasks": parse_tasks,
+            "parse_cleanup": finish_parsing,
+            "no_tasks_given": print_first_commands,
+        },
     }
     for owner, methods in patches.items():
         for name, method in methods.items():
@@ -79,14 +83,31 @@ def parse_tasks(self: Any) -> None:
         from ops.core import typed_names
 
         words = self.core.unparsed
-        if len(words) == 1 and words[0] in self.collection.collections:
+        if words[:1] and words[0] in self.collection.collections and set(words[1:]) <= {"-h", "--help", "help"}:
             print_text(typed_names.list_namespace(self.collection, words[0]))
             raise Exit from None
-        raise Exit(typed_names.describe_parse_error(error, self.collection, words), code=1) from None
+        core_flags = self.initial_context.flag_names()
+        raise Exit(typed_names.describe_parse_error(error, self.collection, words, core_flags), code=1) from None
     except ValueError as error:  # a word where a flag takes a number
         from ops.core import typed_names
 
         raise Exit(typed_names.describe_wrong_value(error, self.core.unparsed), code=1) from None
+
+
+def finish_parsing(self: Any) -> None:
+    """Answer --help and --list as Invoke does; --help of a namespace lists its commands, a wrong name gets the nearest."""
+    from_help, from_list = (
+        flag.value if isinstance(flag.value, str) else "" for flag in (self.args.help, self.args.list)
+    )
+    groups = self.collection.collections
+    if (from_help and from_help not in self.parser.contexts) or (from_list and from_list not in groups):
+        from ops.core import typed_names
+
+        if from_help in groups:
+            print_text(typed_names.list_namespace(self.collection, from_help))
+            raise Exit
+        raise Exit(typed_names.describe_unknown_help(from_help or from_list, self.collection), code=1)
+    finish_reading(self)
 
 
 def print_first_commands(self: Any) -> None:

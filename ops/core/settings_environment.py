@@ -35,7 +35,7 @@ def read_environment(settings: Any, from_file: Any, file: str) -> dict[str, Any]
         if has_value(from_file, path) and get_value(from_file, path) != value:
             raise OpsError(
                 f"{variable}={shorten_name(text)} contradicts {file}, which sets {'.'.join(path)} to {get_value(from_file, path)!r}. "
-                f"Unset the variable, or remove the line of the file. {NOTHING}"
+                f"Remove one of them: unset {variable}, or the line of the file. {NOTHING}"
             )
         section = found
         for name in path[:-1]:
@@ -105,4 +105,4 @@ def convert_json(text: str) -> Any:
 
 
 def take(variable: str, text: str, what: str) -> Any:
-    raise OpsError(f"The environment variable {variable} takes {what}, got {shorten(text)}. {NOTHING}")
+    raise OpsError(f"The environment variable {variable} takes {what}, got {shorten(text)}. See invoke.yaml. {NOTHING}")

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from ops.core import plan
     from ops.core.aws.account import Account
 
+MOST_NUMBER, MOST_SEED = 10_000_000, 2**32 - 1  # as minutes the first is 19 years; the second is NumPy's
+
 
 @dataclass(frozen=True)
 class Result:
@@ -58,6 +60,7 @@ def task(**options: Any) -> Callable[[Callable[..., Result | None]], Any]:
         @functools.wraps(body)
         def run(c: invoke.Context, *args: Any, **kwargs: Any) -> Result | None:
             running.command = command
+            check_numbers(command, kwargs)
             result = body(c, *args, **kwargs)
             if result is not None:
                 print_result(result, as_json=bool(kwargs.get("json")))
@@ -68,6 +71,15 @@ def task(**options: Any) -> Callable[[Callable[..., Result | None]], Any]:
         return invoke.task(run, klass=Command, **options)
 
     return wrap
+
+
+def check_numbers(command: str, flags: dict[str, Any]) -> None:
+    """Raise OpsError for a whole number that no command takes: below 0, or too large for the arithmetic that follows."""
+    for name, value in flags.items():
+        most = MOST_SEED if name == "seed" else MOST_NUMBER
+        if isinstance(value, int) and not 0 <= value <= most:
+            flag = name.replace("_", "-")
+            raise OpsError(f"--{flag} takes a number from 0 to {most}, got {value}; see: invoke --help {command}")
 
 
 def derive_command_name(body: Callable[..., Any]) -> str:

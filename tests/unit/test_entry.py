@@ -199,32 +199,6 @@ def test_a_variable_against_the_file_is_refused(tmp_path):
     assert run("-f", str(file), "runbook.list", INVOKE_STACK_NAME="prod").code == 0
 
 
-@pytest.mark.parametrize(
-    ("words", "said"),
-    [
-        (["sm.statu5"], "There is no command sm.statu5; did you mean sm.status?"),
-        (["doktor"], "There is no command doktor; did you mean doctor?"),
-        (["zzzzzz"], "There is no command zzzzzz; see: invoke --list"),
-        (["sm.status", "--minuts", "3"], "sm.status has no flag --minuts; did you mean --minutes?"),
-        (["sm.status", "--minutes", "abc"], "The flag --minutes takes a number, got 'abc'"),
-        (["sm.status", "--minutes=abc"], "The flag --minutes takes a number, got 'abc'"),
-        (["sm.invoke"], "Example: invoke sm.invoke PICTURE"),
-    ],
-)
-def test_a_slip_is_answered_in_three_lines(words, said):
-    ran = run(*words)
-    assert (ran.code, ran.out) == (1, "")
-    assert said in ran.err
-    assert ran.err.count("\n") <= 3
-
-
-def test_a_namespace_lists_its_commands():
-    ran = run("net")
-    assert (ran.code, ran.err) == (0, "")
-    assert "net.up" in ran.out
-    assert "sm." not in ran.out
-
-
 def test_invoke_alone_names_ten_commands():
     ran = run()
     assert (ran.code, sum(line.startswith("  ") for line in ran.out.splitlines())) == (0, 10)
