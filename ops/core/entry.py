@@ -6,7 +6,9 @@ Invoke lets a program replace these only as a program of its own; `invoke` is ev
 from __future__ import annotations
 
 import os
+import signal
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -107,7 +109,7 @@ def finish_parsing(self: Any) -> None:
             print_text(typed_names.list_namespace(self.collection, from_help))
             raise Exit
         raise Exit(typed_names.describe_unknown_help(from_help or from_list, self.collection), code=1)
-    finish_reading(self)
+    write_output(lambda: finish_reading(self))
 
 
 def print_first_commands(self: Any) -> None:
@@ -118,8 +120,21 @@ def print_first_commands(self: Any) -> None:
 
 
 def print_text(text: str) -> None:
-    """Print text on stdout; a reader that has closed it, as `head` does, ends the program without a traceback."""
+    write_output(lambda: print(text))
+
+
+def write_output(write: Callable[[], None]) -> None:
+    """Write to stdout; a full disk is one sentence, and a reader that has closed it, as `head` does, ends the program."""
     try:
-        print(text, flush=True)
+        try:
+            write()
+        finally:
+            if sys.stdout is not None:  # None: the shell closed it
+                sys.stdout.flush()
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise Exit(code=128 + signal.SIGPIPE) from None
+    except OSError as error:
+        from ops.core.task import explain_error
+
+        raise explain_error(error) from None

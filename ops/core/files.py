@@ -11,7 +11,8 @@ import secrets
 import shutil
 import tarfile
 import zipfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -63,11 +64,22 @@ def extract_tar(data: bytes, folder: Path) -> Path:
     part = folder.with_name(folder.name + ".part")
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir(parents=True)
-    with tarfile.open(fileobj=io.BytesIO(data)) as tar:
+    with name_path(folder), tarfile.open(fileobj=io.BytesIO(data)) as tar:
         tar.extractall(part, filter="data")
     shutil.rmtree(folder, ignore_errors=True)
     part.rename(folder)
     return folder
+
+
+@contextmanager
+def name_path(path: Path) -> Iterator[None]:
+    """Give an error of writing the path of its file, as errors of opening have it: a full disk must be found."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None:
+            error.filename = str(path)
+        raise
 
 
 def write_atomically(path: Path, data: bytes, mode: int = 0o666, durable: bool = False) -> None:
@@ -77,7 +89,7 @@ def write_atomically(path: Path, data: bytes, mode: int = 0o666, durable: bool =
     """
     part = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")  # two commands may write the same file at once
     try:
-        with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
+        with name_path(path), os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
             file.write(data)
             if durable:
                 file.flush()

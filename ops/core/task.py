@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from ops.core import plan
     from ops.core.aws.account import Account
 
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # the disk itself, or what this user may write
 MOST_NUMBER, MOST_SEED = 10_000_000, 2**32 - 1  # as minutes the first is 19 years; the second is NumPy's
 
 
@@ -182,7 +183,7 @@ def mask_debug_output() -> None:
 
 def explain_error(error: Exception) -> Exception:
     """Return the error as a sentence with the next command, or itself where only a traceback helps."""
-    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+    if isinstance(error, OSError) and error.errno in DISK_FULL:
         return OpsError(f"A disk of this machine is full: {error}. Make room, then run the same command again")
     if isinstance(error, OSError) and error.filename is not None:
         return OpsError(
