@@ -22,7 +22,7 @@ class Slip(NamedTuple):
 
 SLIPS = {
     # commands
-    "letters swapped": Slip("sm.trian", "There is no command sm.trian; did you mean sm.train?"),
+    "letters swapped": Slip("sm.trani", "There is no command sm.trani; did you mean sm.train?"),
     "capitals": Slip("SM.Train", "did you mean sm.train?"),
     "blank for dot": Slip("sm train --spot", "sm is a group of commands; did you mean sm.train?"),
     "colon for dot": Slip("sm:train", "did you mean sm.train?"),
@@ -37,7 +37,7 @@ SLIPS = {
     "comma between commands": Slip("net.up,net.down", "commands are separated by blanks: invoke net.up net.down"),
     "second command wrong": Slip("net.status net.statsu", "did you mean net.status?"),
     "help as a command": Slip("help sm.train", "invoke --help sm.train"),
-    "help of no command": Slip("--help sm.trian", "did you mean sm.train?"),
+    "help of no command": Slip("--help sm.trani", "did you mean sm.train?"),
     "list of no group": Slip("--list runbok", "did you mean runbook?"),
     # flags
     "letter missing in a flag": Slip("sm.train --instnces 2", "sm.train has no flag --instnces; did you mean --instances?"),
@@ -82,7 +82,7 @@ SLIPS = {
     "variable against the file": Slip("net.down --yes", "contradicts", variable="INVOKE_STACK_NAME=staging"),
     "word for a setting's number": Slip("net.status", "takes a whole number, got 'abc'", variable="INVOKE_TRAIN_EPOCHS=abc"),
     "setting misspelt": Slip("net.status", "did you mean epochs?", settings="train: {epoch: 3}\n"),
-    "section misspelt": Slip("net.status", "did you mean train?", settings="trian: {epochs: 3}\n"),
+    "section misspelt": Slip("net.status", "did you mean train?", settings="trani: {epochs: 3}\n"),
     "profile misspelt": Slip("net.status", "Did you mean 'sandbox'?", settings="profile: sandbax"),
     "bucket missing": Slip("sm.stop nosuch", "Create it: invoke data.up", settings="stack: {name: slipsempty}\n"),
 }  # fmt: skip
