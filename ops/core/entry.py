@@ -101,7 +101,9 @@ def finish_parsing(self: Any) -> None:
     from_help, from_list = (
         flag.value if isinstance(flag.value, str) else "" for flag in (self.args.help, self.args.list)
     )
-    groups = self.collection.collections
+    form, groups = self.args["list-format"].value, self.collection.collections
+    if form not in (None, "flat", "nested", "json"):
+        raise Exit(f"The flag --list-format takes flat, nested or json, got {form!r}; see: invoke --help", code=1)
     if (from_help and from_help not in self.parser.contexts) or (from_list and from_list not in groups):
         from ops.core import typed_names
 

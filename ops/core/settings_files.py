@@ -20,6 +20,7 @@ from ops.core.settings_errors import shorten, shorten_name
 SUFFIXES = (".yaml", ".yml", ".json")
 NOTHING = "Nothing was touched."
 MOST_BYTES = 1 << 20  # invoke.yaml, with every setting and its comment, has 15 kB
+LONGEST_PATH = 255  # letters that are shown
 DEEPEST = 20  # the settings have four levels
 NAME_TAGS = ("tag:yaml.org,2002:str", "tag:yaml.org,2002:merge")
 MOST_VALUES = (
@@ -55,7 +56,7 @@ def require_settings_file(name: str) -> None:
             "The name of the settings file is empty. Name one, such as: invoke -f aws.yaml COMMAND; "
             f"or unset INVOKE_RUNTIME_CONFIG. {NOTHING}"
         )
-    shown = shorten_name(name)
+    shown = show_path(name)
     try:
         path = Path(name).expanduser()
         status = path.stat()
@@ -77,13 +78,18 @@ def require_settings_file(name: str) -> None:
 
 def require_suffix(name: str) -> None:
     """Raise OpsError unless the name is that of a YAML or JSON file."""
-    path, shown = Path(name), shorten_name(name)
+    path, shown = Path(name), show_path(name)
     if path.suffix == ".py":
         raise OpsError(
-            f"{shown} is a program, and settings are not run; write them as YAML, in {path.with_suffix('.yaml').name}. {NOTHING}"
+            f"{shown} is a program, and settings are not run; write them as YAML: invoke -f {path.with_suffix('.yaml').name} COMMAND. {NOTHING}"
         )
     if path.suffix not in SUFFIXES:
         raise OpsError(f"The name of the settings file {shown} must end with .yaml, .yml or .json. {NOTHING}")
+
+
+def show_path(name: str) -> str:
+    """Return the path unchanged, so that it can be pasted, unless no file can have it."""
+    return name if name.isprintable() and len(name) <= LONGEST_PATH else shorten(name)
 
 
 def suggest_file(path: Path) -> str:

@@ -42,7 +42,13 @@ class Result:
 
 
 class Command(invoke.Task):  # type: ignore[type-arg]
-    """An Invoke task that keeps its flags' help: Invoke's own hands it out once, and a second reader gets none."""
+    """An Invoke task that keeps its flags' help: Invoke's own hands it out once, and a second reader gets none.
+
+    None has -f or -h of its own, since people write `-f aws.yaml` and `-h` after the command too.
+    """
+
+    def arg_opts(self, name: str, default: str, taken_names: set[str]) -> Any:
+        return super().arg_opts(name, default, taken_names | {"f", "h"})
 
     def get_arguments(self, ignore_unknown_help: bool | None = None) -> Any:
         kept = dict(self.help)

@@ -142,7 +142,8 @@ def list_first_commands(collection: Any) -> str:
     names = [name for name in FIRST_COMMANDS if name in collection.task_names]
     return (
         f"Commands to begin with:\n{list_commands(collection, names)}\n\nAll: invoke --list. "
-        "The flags of one: invoke --help COMMAND"
+        "The flags of one: invoke --help COMMAND\n"
+        "What one would change: invoke --dry COMMAND. On a real account: invoke -f aws.yaml COMMAND"
     )
 
 

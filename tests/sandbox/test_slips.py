@@ -8,7 +8,7 @@ import pytest
 
 from tests.conftest import Cli, draw_pictures
 
-NEXT = re.compile(r"did you mean |invoke [a-z-]|--[a-z]+|invoke\.yaml|unset INVOKE_", re.IGNORECASE)
+NEXT = re.compile(r"did you mean |invoke [a-z-]|--[a-z]+|invoke\.yaml|unset INVOKE_|or remove the line", re.IGNORECASE)
 
 
 class Slip(NamedTuple):
@@ -77,6 +77,11 @@ SLIPS = {
     "folder of the demo": Slip("demo --data nosuch", "There is no folder nosuch."),
     "error message": Slip("iam.explain @nosuch", "nosuch: No such file or directory. Save the message to a file"),
     # settings, variables, profiles
+    "settings file after the command": Slip("sm.train -f aws.yml", "There is no settings file aws.yml; did you mean"),
+    "settings file missing": Slip("net.status -f aws.exampl.yaml", "There is no settings file aws.exampl.yaml; did you mean aws.example.yaml?"),
+    "settings in Python": Slip("net.status -f tasks.py", "tasks.py is a program, and settings are not run"),
+    "section empty": Slip("net.status", "train is a section, and is empty", settings="train:\n"),
+    "list format": Slip("--list --list-format=xml", "The flag --list-format takes flat, nested or json, got 'xml'"),
     "variable misspelt": Slip("net.status", "did you mean INVOKE_STACK_NAME?", variable="INVOKE_STACK_NAM=x"),
     "variable in small letters": Slip("net.status", "did you mean INVOKE_TRAIN_EPOCHS?", variable="INVOKE_train_epochs=3"),
     "variable against the file": Slip("net.down --yes", "contradicts", variable="INVOKE_STACK_NAME=staging"),

@@ -113,7 +113,7 @@ def test_an_empty_settings_file_sets_nothing(tmp_path):
         ("/dev/zero", "is not a file"),
         ("pipe.yaml", "is not a file"),
         ("big.yaml", "has 50 MB; a settings file has at most 1 MB"),
-        ("mine.py", "is a program, and settings are not run; write them as YAML, in mine.yaml"),
+        ("mine.py", "is a program, and settings are not run; write them as YAML: invoke -f mine.yaml COMMAND"),
         ("mine.toml", "must end with .yaml, .yml or .json"),
         ("mine.yaml/x.yaml", "There is no settings file"),
         ("no/mine.yaml", "There is no settings file no/mine.yaml."),
@@ -146,6 +146,12 @@ def test_settings_in_python_are_not_run(tmp_path, by_variable):
     assert (done.code, done.out, done.err.count("\n")) == (1, "", 1)
     assert f"{program} is a program" in done.err
     assert not ran_it.exists()
+
+
+def test_an_empty_variable_for_the_settings_file_is_refused():
+    ran = run("runbook.list", INVOKE_RUNTIME_CONFIG="")
+    assert (ran.code, ran.out, ran.err.count("\n")) == (1, "", 1)
+    assert "or unset INVOKE_RUNTIME_CONFIG" in ran.err
 
 
 def test_a_program_in_the_home_folder_is_refused(tmp_path):
