@@ -45,9 +45,11 @@ def download_from_box(link: Connection, path: str, target: Path) -> int:
             )
         unpacked = Path(folder) / "files"
         try:
-            with tarfile.open(packed) as tar:
+            with tarfile.open(packed, "r:") as tar:  # not compressed: it becomes no larger than it is
                 tar.extractall(unpacked, filter="data")
         except tarfile.FilterError as error:
             raise OpsError(f"{path} has an entry that leads out of it: {error}. Nothing was downloaded.") from error
+        except tarfile.TarError as error:
+            raise OpsError(f"What the box sent of {path} is corrupt: {error}. Run the same command again.") from error
         shutil.move(unpacked / source.name, target)
     return int(size)

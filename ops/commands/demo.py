@@ -44,6 +44,7 @@ def demo(c: Context, data: str = "", seed: int = 0, again: bool = False) -> Resu
     """
     from ops.core import settings as config
     from ops.datasets import digits
+    from ops.datasets.manifest import list_pictures
     from ops.reports import demo as journey
 
     settings = config.load(c.config)
@@ -51,10 +52,12 @@ def demo(c: Context, data: str = "", seed: int = 0, again: bool = False) -> Resu
     own = Path(data).expanduser() if data else None
     stack = journey.choose_stack(settings, own)
     switch = journey.describe_switch(settings, stack)
+    if own:
+        list_pictures(own)  # what data.push would refuse, it refuses before the first step
     c.config.stack.name = stack
     settings = config.load(c.config)
     pictures = own or digits.write(journey.DIGITS)
-    steps = list(journey.plan_steps(settings, pictures, seed, again, own_pictures=own is not None))
+    steps = list(journey.plan_steps(settings, pictures, seed, again))
     if c.config.run.dry:
         lines = [*([switch] if switch else []), *(f"invoke {step.command}" for step in steps)]
         return Result([step.command for step in steps], "\n".join(lines))

@@ -49,7 +49,9 @@ def audit(
 
     began = time.monotonic()
     if fail_on not in SEVERITIES:
-        raise OpsError(f"--fail-on must be one of {', '.join(SEVERITIES)}, not {fail_on!r}.")
+        raise OpsError(
+            f"--fail-on must be one of {', '.join(SEVERITIES)}, not {fail_on!r}. See: invoke --help iam.audit"
+        )
     if (snapshot or files) and (save or usage or (snapshot and files)):
         raise OpsError(
             "--save and --usage need the account: omit --snapshot and --files, which cannot be combined either."

@@ -113,7 +113,9 @@ def invoke(c: Context, picture: str = "", sample: int = 0, seed: int = 0, json: 
     from ops.releases import release_samples
 
     if bool(picture) == bool(sample) or sample < 0:
-        raise OpsError("Give either --picture FILE or a number of test pictures, such as --sample 5.")
+        raise OpsError(
+            "Give either --picture FILE or a number of test pictures, such as: invoke lambda.invoke --sample 5"
+        )
     account = Account.from_context(c)
     if picture:
         answer = invocation.ask_about_file(account, picture)

@@ -39,7 +39,7 @@ def show(c: Context, page: str) -> Result | None:
     from ops.core.settings import find_settings_file
     from ops.incidents import runbooks
 
-    text = runbooks.render_page(runbooks.find_page(page).read_text(), str(find_settings_file(c) or ""))
+    text = runbooks.render_page(runbooks.find_page(page).read_text(encoding="utf-8"), str(find_settings_file(c) or ""))
     if not sys.stdout.isatty():
         return Result(text, text)
     Console().print(Markdown(text))

@@ -54,7 +54,7 @@ def train(
     from ops.releases.trained_model import read_training_result
 
     if via not in CLIENTS:
-        raise OpsError(f"--via must be one of {', '.join(CLIENTS)}, not {via!r}.")
+        raise OpsError(f"--via must be one of {', '.join(CLIENTS)}, not {via!r}. See: invoke --help sm.train")
     account = Account.from_context(c)
     # Under --dry nothing is pushed, so the current dataset in the bucket is not the one that would be trained on.
     manifest = push.push_dataset(account, Path(data).expanduser(), dry=c.config.run.dry).manifest if data else None

@@ -6,14 +6,17 @@ Invoke lets a program replace these only as a program of its own; `invoke` is ev
 from __future__ import annotations
 
 import os
+import signal
 import sys
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from invoke.config import Config
 from invoke.exceptions import Exit, ParseError
 from invoke.program import Program
 
-read_arguments = Program.parse_tasks
+read_arguments, finish_reading = Program.parse_tasks, Program.parse_cleanup
 read_runtime_file = Config.load_runtime
 
 
@@ -24,10 +27,15 @@ def install() -> None:
             "_load_yaml": load_file,
             "_load_yml": load_file,
             "_load_json": load_file,
+            "_load_py": refuse_program,
             "load_runtime": load_runtime,
             "load_shell_env": load_environment,
         },
-        Program: {"parse_tasks": parse_tasks, "no_tasks_given": print_first_commands},
+        Program: {
+            "parse_tasks": parse_tasks,
+            "parse_cleanup": finish_parsing,
+            "no_tasks_given": print_first_commands,
+        },
     }
     for owner, methods in patches.items():
         for name, method in methods.items():
@@ -37,7 +45,17 @@ def install() -> None:
 def load_file(self: Any, path: str) -> Any:
     from ops.core.settings_files import read_settings_file
 
-    return read_settings_file(path, self._project or {})
+    project = self._project or {}
+    return read_settings_file(path, {**self._defaults, **project}, closed=self._defaults if project else ())
+
+
+def refuse_program(self: Any, path: str) -> Any:
+    """Refuse settings in Python, which Invoke would run. Without such a file there are none."""
+    if Path(path).exists():
+        from ops.core.settings_files import require_suffix
+
+        require_suffix(path)
+    return {}
 
 
 def load_runtime(self: Any, merge: bool = True) -> None:
@@ -58,20 +76,42 @@ def load_environment(self: Any) -> None:
 
 def parse_tasks(self: Any) -> None:
     """Parse the tasks as Invoke does; a namespace alone lists its commands, a wrong name is answered with the nearest."""
+    for path in (self.config._system_path, self.config._user_path):
+        if path is not None and str(path).endswith(".py"):  # Invoke has run it, or names it although there is none
+            refuse_program(self.config, str(path))
     try:
         read_arguments(self)
     except ParseError as error:
         from ops.core import typed_names
 
         words = self.core.unparsed
-        if len(words) == 1 and words[0] in self.collection.collections:
+        if words[:1] and words[0] in self.collection.collections and set(words[1:]) <= {"-h", "--help", "help"}:
             print_text(typed_names.list_namespace(self.collection, words[0]))
             raise Exit from None
-        raise Exit(typed_names.describe_parse_error(error, self.collection, words), code=1) from None
+        core_flags = self.initial_context.flag_names()
+        raise Exit(typed_names.describe_parse_error(error, self.collection, words, core_flags), code=1) from None
     except ValueError as error:  # a word where a flag takes a number
         from ops.core import typed_names
 
         raise Exit(typed_names.describe_wrong_value(error, self.core.unparsed), code=1) from None
+
+
+def finish_parsing(self: Any) -> None:
+    """Answer --help and --list as Invoke does; --help of a namespace lists its commands, a wrong name gets the nearest."""
+    from_help, from_list = (
+        flag.value if isinstance(flag.value, str) else "" for flag in (self.args.help, self.args.list)
+    )
+    form, groups = self.args["list-format"].value, self.collection.collections
+    if form not in (None, "flat", "nested", "json"):
+        raise Exit(f"The flag --list-format takes flat, nested or json, got {form!r}; see: invoke --help", code=1)
+    if (from_help and from_help not in self.parser.contexts) or (from_list and from_list not in groups):
+        from ops.core import typed_names
+
+        if from_help in groups:
+            print_text(typed_names.list_namespace(self.collection, from_help))
+            raise Exit
+        raise Exit(typed_names.describe_unknown_help(from_help or from_list, self.collection), code=1)
+    write_output(lambda: finish_reading(self))
 
 
 def print_first_commands(self: Any) -> None:
@@ -82,8 +122,21 @@ def print_first_commands(self: Any) -> None:
 
 
 def print_text(text: str) -> None:
-    """Print text on stdout; a reader that has closed it, as `head` does, ends the program without a traceback."""
+    write_output(lambda: print(text))
+
+
+def write_output(write: Callable[[], None]) -> None:
+    """Write to stdout; a full disk is one sentence, and a reader that has closed it, as `head` does, ends the program."""
     try:
-        print(text, flush=True)
+        try:
+            write()
+        finally:
+            if sys.stdout is not None:  # None: the shell closed it
+                sys.stdout.flush()
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise Exit(code=128 + signal.SIGPIPE) from None
+    except OSError as error:
+        from ops.core.task import explain_error
+
+        raise explain_error(error) from None

@@ -11,11 +11,17 @@ import secrets
 import shutil
 import tarfile
 import zipfile
-from collections.abc import Iterable
+import zlib
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from ops.core.errors import OpsError
+
 SKIPPED = {"__pycache__", ".mypy_cache", ".ruff_cache", ".DS_Store", "ruff.toml"}
+# Weights hardly shrink when they are packed; what becomes far larger than it is, and large, is made to fill the disk.
+MOST_RATIO, SMALL_BYTES, MOST_FILES = 20, 1 << 30, 10_000
 EPOCH = (1980, 1, 1, 0, 0, 0)  # the oldest date a zip can hold: equal sources give equal bytes
 
 
@@ -59,15 +65,48 @@ def build_zip(entries: Iterable[tuple[str, Path]]) -> bytes:
 
 
 def extract_tar(data: bytes, folder: Path) -> Path:
-    """Replace `folder` by the content of a tar, completely or not at all. Raises FilterError for entries that lead outside."""
+    """Replace `folder` by the content of a tar, completely or not at all.
+
+    Raises OpsError for a tar that is corrupt, leads outside, or would become far larger than it is.
+    """
     part = folder.with_name(folder.name + ".part")
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir(parents=True)
-    with tarfile.open(fileobj=io.BytesIO(data)) as tar:
-        tar.extractall(part, filter="data")
-    shutil.rmtree(folder, ignore_errors=True)
-    part.rename(folder)
+    try:
+        with name_path(folder), tarfile.open(fileobj=io.BytesIO(data)) as tar:
+            extract_members(tar, part, max(MOST_RATIO * len(data), SMALL_BYTES))
+    except (tarfile.TarError, zlib.error, EOFError, gzip.BadGzipFile) as error:
+        raise OpsError(
+            f"The archive of {folder.name} is corrupt or not safe: {error}. Nothing was unpacked. "
+            "To make another: invoke sm.train --again"
+        ) from error
+    else:
+        shutil.rmtree(folder, ignore_errors=True)
+        part.rename(folder)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
     return folder
+
+
+def extract_members(tar: tarfile.TarFile, folder: Path, most_bytes: int) -> None:
+    """Unpack one entry after the other. Raises TarError before the one that is too many, or that leads out of the folder."""
+    total = 0
+    for number, member in enumerate(tar, 1):
+        total += member.size
+        if total > most_bytes or number > MOST_FILES:
+            raise tarfile.ReadError(f"it would become more than {most_bytes:,} bytes or {MOST_FILES:,} files")
+        tar.extract(member, folder, filter="data")
+
+
+@contextmanager
+def name_path(path: Path) -> Iterator[None]:
+    """Give an error of writing the path of its file, as errors of opening have it: a full disk must be found."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None:
+            error.filename = str(path)
+        raise
 
 
 def write_atomically(path: Path, data: bytes, mode: int = 0o666, durable: bool = False) -> None:
@@ -77,7 +116,7 @@ def write_atomically(path: Path, data: bytes, mode: int = 0o666, durable: bool =
     """
     part = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")  # two commands may write the same file at once
     try:
-        with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
+        with name_path(path), os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
             file.write(data)
             if durable:
                 file.flush()

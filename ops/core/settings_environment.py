@@ -9,6 +9,7 @@ from typing import Any
 
 from ops.core.errors import OpsError
 from ops.core.nearest import find_nearest
+from ops.core.settings_errors import shorten, shorten_name
 
 PREFIX = "INVOKE_"
 INVOKES_OWN = {"INVOKE_DEBUG", "INVOKE_RUNTIME_CONFIG"}
@@ -33,8 +34,8 @@ def read_environment(settings: Any, from_file: Any, file: str) -> dict[str, Any]
         value = convert(variable, text, get_value(settings, path))
         if has_value(from_file, path) and get_value(from_file, path) != value:
             raise OpsError(
-                f"{variable}={text} contradicts {file}, which sets {'.'.join(path)} to {get_value(from_file, path)!r}. "
-                f"Unset the variable, or remove the line of the file. {NOTHING}"
+                f"{variable}={shorten_name(text)} contradicts {file}, which sets {'.'.join(path)} to {get_value(from_file, path)!r}. "
+                f"Remove one of them: unset {variable}, or the line of the file. {NOTHING}"
             )
         section = found
         for name in path[:-1]:
@@ -66,9 +67,9 @@ def has_value(settings: Any, path: Path) -> bool:
 
 
 def describe_unknown(variable: str, names: list[str]) -> str:
-    near = find_nearest(variable, names, cutoff=0.7)
+    near = find_nearest(variable.upper(), names, cutoff=0.7)
     hint = f"did you mean {near}?" if near else "see invoke.yaml."
-    return f"The environment variable {variable} names no setting; {hint} {NOTHING}"
+    return f"The environment variable {shorten_name(variable)} names no setting; {hint} {NOTHING}"
 
 
 def convert(variable: str, text: str, default: Any) -> Any:
@@ -99,9 +100,9 @@ def convert(variable: str, text: str, default: Any) -> Any:
 def convert_json(text: str) -> Any:
     try:
         return json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return text
 
 
 def take(variable: str, text: str, what: str) -> Any:
-    raise OpsError(f"The environment variable {variable} takes {what}, got {text!r}. {NOTHING}")
+    raise OpsError(f"The environment variable {variable} takes {what}, got {shorten(text)}. See invoke.yaml. {NOTHING}")

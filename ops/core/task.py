@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     from ops.core import plan
     from ops.core.aws.account import Account
 
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # the disk itself, or what this user may write
+MOST_NUMBER, MOST_SEED = 10_000_000, 2**32 - 1  # as minutes the first is 19 years; the second is NumPy's
+
 
 P = ParamSpec("P")
 
@@ -42,7 +45,13 @@ class Result:
 
 
 class Command(invoke.Task):  # type: ignore[type-arg]
-    """An Invoke task that keeps its flags' help: Invoke's own hands it out once, and a second reader gets none."""
+    """An Invoke task that keeps its flags' help: Invoke's own hands it out once, and a second reader gets none.
+
+    None has -f or -h of its own, since people write `-f aws.yaml` and `-h` after the command too.
+    """
+
+    def arg_opts(self, name: str, default: str, taken_names: set[str]) -> Any:
+        return super().arg_opts(name, default, taken_names | {"f", "h"})
 
     def get_arguments(self, ignore_unknown_help: bool | None = None) -> Any:
         kept = dict(self.help)
@@ -61,6 +70,7 @@ def task(**options: Any) -> Callable[[Callable[..., Result | None]], Any]:
         @functools.wraps(body)
         def run(c: invoke.Context, *args: Any, **kwargs: Any) -> Result | None:
             running.command, running.announced = command, ""
+            check_numbers(command, kwargs)
             result = body(c, *args, **kwargs)
             if result is not None:
                 print_result(result, as_json=bool(kwargs.get("json")))
@@ -71,6 +81,15 @@ def task(**options: Any) -> Callable[[Callable[..., Result | None]], Any]:
         return invoke.task(run, klass=Command, **options)
 
     return wrap
+
+
+def check_numbers(command: str, flags: dict[str, Any]) -> None:
+    """Raise OpsError for a whole number that no command takes: below 0, or too large for the arithmetic that follows."""
+    for name, value in flags.items():
+        most = MOST_SEED if name == "seed" else MOST_NUMBER
+        if isinstance(value, int) and not 0 <= value <= most:
+            flag = name.replace("_", "-")
+            raise OpsError(f"--{flag} takes a number from 0 to {most}, got {value}; see: invoke --help {command}")
 
 
 def derive_command_name(body: Callable[..., Any]) -> str:
@@ -179,7 +198,7 @@ def mask_debug_output() -> None:
 
 def explain_error(error: Exception) -> Exception:
     """Return the error as a sentence with the next command, or itself where only a traceback helps."""
-    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+    if isinstance(error, OSError) and error.errno in DISK_FULL:
         return OpsError(f"A disk of this machine is full: {error}. Make room, then run the same command again")
     if isinstance(error, OSError) and error.filename is not None:
         return OpsError(

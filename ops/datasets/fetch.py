@@ -11,6 +11,7 @@ from typing import Any
 
 from ops.core.errors import OpsError
 from ops.core.masking import strip_url
+from ops.core.nearest import find_nearest
 from ops.core.output import say
 from ops.core.paths import WORK
 from ops.core.settings import Archive, Data
@@ -28,7 +29,9 @@ def find_archive(data: Data, name: str) -> Archive:
         return data.archives[name]
     if name.startswith(("http://", "https://")):
         return Archive.model_construct(url=name, sha256="", classes=0, pictures={})
-    raise OpsError(f"There is no archive {name!r} in data.archives. Known: {', '.join(data.archives)}; or give a URL.")
+    near = find_nearest(name, data.archives)
+    hint = f"Did you mean: invoke data.fetch {near}?" if near else f"Known: {', '.join(data.archives)}; or give a URL."
+    raise OpsError(f"There is no archive {name!r} in data.archives. {hint}")
 
 
 def fetch_archive(archive: Archive, folder: Path) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from ops.core.aws.account import Account
 from ops.core.errors import OpsError
 from ops.core.output import say
 from ops.core.paths import ROOT, WORK
+from ops.core.settings_values import check_architecture
 
 FOLDER = WORK / "weights"
 NONE, IMAGENET = "none", "imagenet"
@@ -90,6 +91,10 @@ def publish_weights(account: Account, arch: str, path: Path) -> Weights:
 
 def fetch_published(arch: str, url: str) -> Path:
     """Fetch torchvision's file to .kennel/weights, by training/weights.py, which knows torchvision. Raises OpsError."""
+    try:
+        check_architecture(arch)
+    except ValueError as error:
+        raise OpsError(f"{arch}: {error}. For example: invoke data.weights resnet18") from None
     say(f"Fetching the weights of {arch} ...")
     argv = [sys.executable, str(ROOT / "training" / "weights.py"), arch, str(FOLDER), url]
     done = subprocess.run(argv, capture_output=True, text=True, check=False)

@@ -6,7 +6,8 @@ import hashlib
 import os
 import shutil
 import tempfile
-from collections import defaultdict
+from collections import Counter, defaultdict
+from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
@@ -84,7 +85,7 @@ def read_unsplit_folder(folder: Path) -> ImageFolder:
     found = ImageFolder(folder)
     read_classes(found, ".", folder)
     for where, why in find_class_clashes(found):
-        raise OpsError(f"{folder}: {where}: {why}. Nothing was written.")
+        raise OpsError(f"{folder}: {where.removeprefix('./')}: {why}. Nothing was written.")
     if unsafe := [label for label in found.classes["."] if not is_safe_name(label)]:
         raise OpsError(f"A class cannot be called {unsafe[0]!r}. Rename its folder in {folder}. Nothing was written.")
     if len(found.classes["."]) < 2:
@@ -103,19 +104,46 @@ def read_unsplit_folder(folder: Path) -> ImageFolder:
 def assign_splits(pictures: list[Picture], shares: Shares, seed: int) -> dict[str, list[Picture]]:
     """Return the pictures of each split: at least one of each class, equal for equal names and seed.
 
-    The order is that of a hash of seed and name, so a picture that is added later moves few others to another split.
+    Equal files of a class stay together, so that no test picture was trained on. The order is that of a hash of seed
+    and name, so a picture that is added later moves few others to another split.
+    Raises OpsError for a class with too few different pictures, and for files of the same size that cannot be read.
     """
     by_class: dict[str, list[Picture]] = defaultdict(list)
     for picture in pictures:
         by_class[picture.label].append(picture)
     chosen: dict[str, list[Picture]] = {split: [] for split in SPLITS}
     for label, group in by_class.items():
-        group.sort(key=lambda picture: hashlib.sha256(os.fsencode(f"{seed}/{label}/{picture.path.name}")).digest())
-        valid, test = count_shares(len(group), shares)
-        chosen["valid"] += group[:valid]
-        chosen["test"] += group[valid : valid + test]
-        chosen["train"] += group[valid + test :]
+        different = group_equal_files(group)
+        if len(different) < LEAST:
+            raise OpsError(
+                f"Each class needs {LEAST} different pictures, one for each split; the {len(group)} of {label} are copies "
+                f"of {len(different)}. Nothing was written."
+            )
+        different.sort(key=lambda equal: hashlib.sha256(os.fsencode(f"{seed}/{label}/{equal[0].path.name}")).digest())
+        valid, test = count_shares(len(different), shares)
+        chosen["valid"] += chain.from_iterable(different[:valid])
+        chosen["test"] += chain.from_iterable(different[valid : valid + test])
+        chosen["train"] += chain.from_iterable(different[valid + test :])
     return chosen
+
+
+def group_equal_files(pictures: list[Picture]) -> list[list[Picture]]:
+    """Return the pictures in groups of equal content, each in the order of names. Only files of equal size are read."""
+    sizes = Counter(picture.bytes for picture in pictures)
+    groups: dict[object, list[Picture]] = defaultdict(list)
+    for picture in pictures:
+        groups[compute_digest(picture.path) if sizes[picture.bytes] > 1 else picture.path].append(picture)
+    return list(groups.values())
+
+
+def compute_digest(path: Path) -> bytes:
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").digest()
+    except OSError as error:
+        raise OpsError(
+            f"{path} cannot be read: {error.strerror}. Nothing was written. Make it readable, or remove it."
+        ) from error
 
 
 def count_shares(pictures: int, shares: Shares) -> tuple[int, int]:
@@ -125,8 +153,9 @@ def count_shares(pictures: int, shares: Shares) -> tuple[int, int]:
 
 
 def write_splits(chosen: dict[str, list[Picture]], out: Path) -> None:
-    out.parent.mkdir(parents=True, exist_ok=True)
-    part = Path(tempfile.mkdtemp(prefix=f".{out.name}.", suffix=".part", dir=out.parent))
+    target = out.resolve()  # a link to an empty folder stays a link
+    target.parent.mkdir(parents=True, exist_ok=True)
+    part = Path(tempfile.mkdtemp(prefix=f".{target.name[:20]}.", suffix=".part", dir=target.parent))
     part.chmod(0o755)
     try:
         for split, pictures in chosen.items():
@@ -134,7 +163,12 @@ def write_splits(chosen: dict[str, list[Picture]], out: Path) -> None:
                 place = part / split / picture.label / picture.path.name
                 place.parent.mkdir(parents=True, exist_ok=True)
                 link_or_copy(picture.path.resolve(), place)
-        part.replace(out)  # also onto an empty folder
+        part.replace(target)  # also onto an empty folder
+    except FileExistsError as error:
+        raise OpsError(
+            f"{out} could not be written: its disk holds only one of the pictures named {Path(error.filename2 or error.filename).name!r}, "
+            "in capitals or small letters, or in two Unicode forms. Nothing was kept; rename one of them."
+        ) from error
     except OSError as error:
         raise OpsError(f"{out} could not be written: {error}. Nothing was kept; run the same command again.") from error
     finally:
@@ -142,7 +176,15 @@ def write_splits(chosen: dict[str, list[Picture]], out: Path) -> None:
 
 
 def link_or_copy(source: Path, target: Path) -> None:
+    """Make `target` a hard link to `source`, or else a copy. Raises FileExistsError for a target that is there.
+
+    It would be a link to another picture of the source, and writing into it would change that one.
+    """
     try:
         os.link(source, target)
+    except FileExistsError:
+        raise
     except OSError:  # another disk, or one without hard links
-        shutil.copy2(source, target)
+        with source.open("rb") as original, target.open("xb") as copy:
+            shutil.copyfileobj(original, copy)
+        shutil.copystat(source, target)

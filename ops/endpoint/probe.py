@@ -40,7 +40,12 @@ def verify_release(account: Account, want: plan.EndpointSpec, before: str) -> No
 
 def smoke_test_endpoint(account: Account, release: Release) -> list[str]:
     """Return a sentence for each answer of the endpoint that differs from a release's golden answer."""
-    pictures = golden.read_golden_pictures(build.fetch_release(account, release).folder / "golden.npz")
+    try:
+        pictures = golden.read_golden_pictures(build.fetch_release(account, release).folder / "golden.npz")
+    except ValueError as error:
+        raise OpsError(
+            f"The golden answers of release {release.short} cannot be read: {error}. Build another: invoke sm.deploy --job {release.job or 'JOB'}"
+        ) from error
     return golden.check_golden_answers(pictures, lambda picture: invoke_with_retry(account, picture), release.digest)
 
 

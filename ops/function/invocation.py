@@ -50,7 +50,7 @@ def ask_about_file(account: Account, picture: str) -> dict[str, Any]:
     """Send the file as an {"image"} event. Raises OpsError when there is no such file, or when it does not fit into an event."""
     path = Path(picture)
     if not path.is_file():
-        raise OpsError(f"There is no file {picture}.")
+        raise OpsError(f"There is no file {picture}. Give a JPEG or PNG file: invoke lambda.invoke --picture FILE")
     if (size := path.stat().st_size) > IMAGE_BYTES:
         raise OpsError(
             f"{picture} has {size:,} bytes; at most {IMAGE_BYTES:,} fit into an event (Lambda's limit of 6 MB). "

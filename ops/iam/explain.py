@@ -133,7 +133,8 @@ def read_error_text(text: str) -> str:
             with Path(text[1:]).open("rb") as file:
                 found = file.read(LONGEST + 1).decode(errors="replace")
         except (OSError, ValueError) as error:
-            raise OpsError(f"{text[1:200]}: {getattr(error, 'strerror', None) or error}") from error
+            why = getattr(error, "strerror", None) or error
+            raise OpsError(f"{text[1:200]}: {why}. Save the message to a file: invoke iam.explain @FILE") from error
     if len(found) > LONGEST:
         raise OpsError(f"The text is longer than {LONGEST} characters: paste only the error message.")
     return found

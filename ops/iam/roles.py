@@ -13,6 +13,7 @@ from iampolicy.account.snapshot import Managed, Principal, Snapshot
 from iampolicy.errors import InputError
 from iampolicy.policy.document import Policy, as_policy, parse_policy
 from iampolicy.policy.json_source import describe_json_type, parse, read_text, shorten_policy_path
+from ops.core.nearest import find_nearest
 from ops.core.paths import ROOT
 from ops.core.settings import ROLES, Settings
 
@@ -50,7 +51,13 @@ def read_roles(settings: Settings, only: str = "", folder: Path = FOLDER) -> lis
     """Return the roles of the folder, by name. Raises InputError for a missing role, bad JSON, an unknown placeholder or an exceeded quota."""
     roles = sorted(path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith((".", "_")))
     if only and only not in roles:
-        raise InputError(f"There is no role {only!r} in {ROLES}/. There are: {', '.join(roles)}")
+        near = find_nearest(only, roles)
+        hint = (
+            f"did you mean {near}?"
+            if near
+            else f"there are {', '.join(roles)}. A role is a folder: see {ROLES}/README.md"
+        )
+        raise InputError(f"There is no role {only!r} in {ROLES}/; {hint}")
     return [read_role(folder / role, settings) for role in roles if only in ("", role)]
 
 

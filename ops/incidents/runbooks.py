@@ -21,7 +21,9 @@ def list_pages() -> dict[str, Path]:
 
 
 def read_title(path: Path) -> str:
-    return next(line.removeprefix("# ") for line in path.read_text().splitlines() if line.startswith("# "))
+    return next(
+        line.removeprefix("# ") for line in path.read_text(encoding="utf-8").splitlines() if line.startswith("# ")
+    )
 
 
 def find_page(name: str) -> Path:
@@ -72,7 +74,7 @@ def search_pages(words: str) -> list[Match]:
     wanted = " ".join(words.lower().split())
     found = []
     for page, path in list_pages().items():
-        matches = [one for one in list_lines(page, path.read_text()) if wanted in one.line.lower()]
+        matches = [one for one in list_lines(page, path.read_text(encoding="utf-8")) if wanted in one.line.lower()]
         if matches:
             found.append(min(matches, key=lambda one: PARTS.index(one.part)))
     return sorted(found, key=lambda one: PARTS.index(one.part))

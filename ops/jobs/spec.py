@@ -75,6 +75,8 @@ def build_spec(
     """
     train = settings.train
     hyperparameters = train.hyperparameters() | {"weights": start.sha256 if start else pretrained.NONE} | (chosen or {})
+    if hosts < 1:
+        raise OpsError("--instances must be at least 1. Nothing was started.")
     if int(hyperparameters["batch"]) % hosts:
         raise OpsError(
             f"train.batch {hyperparameters['batch']} is not divisible by {hosts} hosts. Nothing was started."

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import os
 import re
 import shlex
 import unicodedata
@@ -15,10 +17,11 @@ from ops.core.files import write_atomically
 from ops.core.output import format_table
 from ops.core.paths import WORK
 from ops.core.settings import Settings
+from ops.datasets.image_folder import scan_folder
 
 REPORT, DIGITS = WORK / "demo.json", WORK / "digits"
 DIGITS_STACK = "demo"  # stack.name of invoke.yaml
-LONGEST_STACK = 20
+LONGEST_STACK, DIGEST = 20, 6
 SAMPLE = 50
 LEAST_ACCURACY = 0.97  # on the digits; an operator's own pictures may be harder
 
@@ -88,25 +91,33 @@ class DemoReport:
 
 
 def choose_stack(settings: Settings, own_pictures: Path | None) -> str:
-    """Return the stack of the demo: that of the settings, or for own pictures one named after their folder.
+    """Return the stack of the demo: that of the settings, or for own pictures one that is derived from their folder.
 
     Their classes are not those of the digits, so no release of them may replace one of the digits. A stack that is
     not the default was chosen, and stays.
     """
     if own_pictures is None or settings.stack.name != DIGITS_STACK:
         return settings.stack.name
-    plain = unicodedata.normalize("NFKD", own_pictures.resolve().name).lower()
-    name = re.sub(r"[^a-z0-9]", "", plain).lstrip("0123456789")
-    return (name if name not in ("", DIGITS_STACK) else f"own{name}")[:LONGEST_STACK]
+    return derive_stack(own_pictures)
 
 
-def plan_steps(settings: Settings, pictures: Path, seed: int, again: bool, own_pictures: bool) -> Iterator[Step]:
-    """Yield the steps in order: each needs the ones before it.
+def derive_stack(folder: Path) -> str:
+    """Return a stack's name for a folder: the letters of its own name, and a digest of its path, which tells namesakes apart."""
+    path = folder.resolve()
+    plain = unicodedata.normalize("NFKD", path.name).lower()
+    name = re.sub(r"[^a-z0-9]", "", plain).lstrip("0123456789") or "own"
+    return name[: LONGEST_STACK - DIGEST] + hashlib.sha256(os.fsencode(path)).hexdigest()[:DIGEST]
 
-    With own pictures both deployments give a reason: one host and two differ by chance, and the stack may have another release.
+
+def plan_steps(settings: Settings, pictures: Path, seed: int, again: bool) -> Iterator[Step]:
+    """Yield the steps in order: each needs the ones before it. `settings` have the stack that choose_stack returned.
+
+    On a derived stack both deployments give a reason: one host and two differ by chance, and it may have another release.
+    A stack that was chosen has its own live release, and none replaces that without the gate.
     """
+    own_stack = settings.stack.name == derive_stack(pictures)
     again_flag = " --again" if again else ""
-    because = f" --because {shlex.quote(f'demo with the pictures in {pictures}')}" if own_pictures else ""
+    because = f" --because {shlex.quote(f'demo with the pictures in {pictures}')}" if own_stack else ""
     train_type = settings.train.instance_type
     box = pricing.price_instances("ec2", settings.ec2.instance_types[0]) + pricing.price_disk(settings.ec2.disk_gib)
     endpoint = pricing.price_instances("sagemaker", settings.endpoint.instance_type, settings.endpoint.instances)
@@ -190,8 +201,8 @@ def describe_switch(settings: Settings, stack: str) -> str:
 
 def pick_test_picture(pictures: Path) -> str:
     """Return a picture of the test split, to try the endpoint with."""
-    found = next((path for path in sorted((pictures / "test").rglob("*")) if path.is_file()), None)
-    return str(shorten_path(found)) if found else "PICTURE"
+    found = next((picture.path for picture in scan_folder(pictures).pictures if picture.split == "test"), None)
+    return shlex.quote(str(shorten_path(found.absolute()))) if found else "PICTURE"
 
 
 def shorten_path(path: Path) -> Path:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import subprocess
 
 import pytest
@@ -69,3 +70,43 @@ def test_stdout_holds_json_alone(cli):
     done = subprocess.run(cli.argv("runbook.list", "--json"), cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stderr == ""
     assert len(json.loads(done.stdout)) > 5
+
+
+ASCII = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+SHELLS = {
+    "list on a full disk": ("{invoke} --list > /dev/full", {}, 1, "A disk of this machine is full"),
+    "help on a full disk": ("{invoke} --help sm.train > /dev/full", {}, 1, "A disk of this machine is full"),
+    "group on a full disk": ("{invoke} sm > /dev/full", {}, 1, "A disk of this machine is full"),
+    "list that is closed": ("{invoke} --list | head -n 1", {}, 0, ""),
+    "locale without UTF-8": ("{invoke} runbook.show endpoint-5xx > /dev/null", ASCII, 0, ""),
+    "stdout without UTF-8": ("{invoke} runbook.list > /dev/null", {"PYTHONIOENCODING": "ascii"}, 0, ""),
+    "no home": ("env -u HOME {invoke} runbook.list > /dev/null", {}, 0, ""),
+    "no folder for temporary files": ("{invoke} runbook.list > /dev/null", {"TMPDIR": "/nosuch"}, 0, ""),
+    "no git, no ssh": ("{invoke} doctor > /dev/null", {"PATH": "/nosuch"}, 0, ""),
+    "file for a work folder": ("{invoke} data.check --dir {pictures}", {"KENNEL_WORK": "{file}"}, 1, "Cannot use {file}/pictures"),
+    "folder that cannot be made": ("{invoke} data.check --dir {pictures}", {"KENNEL_WORK": "/proc/x/y"}, 1, "Cannot use /proc/x"),
+    "current folder deleted": ("cd {gone} && rmdir {gone} && {invoke} -r {root} runbook.list > /dev/null", {}, 0, ""),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", SHELLS)
+def test_what_a_machine_lacks_is_one_sentence(cli, tmp_path, pictures, name):
+    """As people type it, in a shell: each answer is one line at most, after the progress, and never a traceback."""
+    words, env, code, said = SHELLS[name]
+    (tmp_path / "file").write_text("")
+    (tmp_path / "gone").mkdir()
+    paths = {"file": tmp_path / "file", "gone": tmp_path / "gone", "pictures": pictures, "root": ROOT}
+    typed = words.format(invoke=shlex.join(cli.argv()), **paths)
+    variables = {key: value.format(**paths) for key, value in env.items()}
+    done = subprocess.run(
+        typed,
+        shell=True,
+        cwd=ROOT,
+        env=os.environ | variables,
+        capture_output=True,
+        text=True,
+        stdin=subprocess.DEVNULL,
+    )
+    lines = [line for line in done.stderr.splitlines() if not line.startswith("Inspecting")]
+    assert done.returncode == code, done.stderr
+    assert (len(lines), said.format(**paths) in done.stderr) == (code, True)

@@ -71,13 +71,11 @@ def test_call_log_names_the_role_of_each_call(demo_stack, sandbox):
 
 def test_failed_step_stops_demo_and_names_next_command(make_stack, tmp_path, pictures):
     """A failed step stops the demo and says where to look."""
-    import shutil
-
-    shutil.rmtree(pictures / "valid")
+    (pictures / "valid" / "cat" / "0.png").write_text("not a picture")
     failed = make_stack("failing")("demo", "--data", str(pictures), ok=False)
     assert failed.code == 1
     assert "Step 5, invoke data.push --dir" in failed.err
-    assert "has no valid folder" in failed.err
+    assert "1 of 18 pictures cannot be trained on" in failed.err
     assert "Find the cause: invoke doctor. Then resume: invoke demo" in failed.err
     assert "== 6/18" not in failed.err
 

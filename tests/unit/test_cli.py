@@ -142,10 +142,10 @@ def test_unexpected_errors_keep_their_traceback():
     assert str(refused) == "AWS refused PutRolePolicy: NoSuchEntity: Role zz not found"
 
 
-def test_dry_demo_and_dry_sandbox_change_nothing(tmp_path):
+def test_dry_demo_and_dry_sandbox_change_nothing(tmp_path, pictures):
     from tests.conftest import Cli, write_settings
 
     command = Cli(write_settings(tmp_path / "s.yaml", tmp_path / "box", "dry"))
     assert "would start" in command("--dry", "sandbox.up").out
-    assert "invoke sm.train --instances 2" in command("--dry", "demo", "--data", str(tmp_path)).out
+    assert "invoke sm.train --instances 2" in command("--dry", "demo", "--data", str(pictures)).out
     assert not (tmp_path / "box").exists()

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -14,6 +15,9 @@ from ops.core.settings_files import read_settings_file, require_settings_file
 from tests.in_process import run_invoke
 
 KNOWN = {"stack": {"name": "demo"}, "train": {"epochs": 4, "weights": "none"}, "net": {"zones": ["a", "b"]}}
+
+# Nine lines, each of which names the one before ten times: a billion values.
+LAUGHS = b"a: &a [x]\n" + b"".join(b"%c: &%c [%s]\n" % (c + 1, c + 1, b"*%c," % c * 10) for c in range(97, 106))
 
 
 def run(*words, **env):
@@ -28,7 +32,24 @@ def run(*words, **env):
         (b"- a\n", "line 1, column 1: a settings file has sections"),
         (b"hello", "such as `stack: {name: demo}`, and not a text or a number"),
         (b'stack: {name: "\xe9"}\n', "line 1, column 16: not UTF-8 text; save the file as UTF-8"),
-        (b"\x00\x01", "special characters are not allowed"),
+        (b"\x00\x01", "line 1, column 1: '"),
+        ("stack: {name: x}\n".encode("utf-16"), "line 1, column 1: not UTF-8 text"),
+        ("stack: {name: x}\n".encode("utf-16-le"), "line 1, column 2: '"),
+        (b"run:\n", "line 1, column 1: run is a section of Invoke, and no setting; remove it"),
+        (b"train: {epochs: 2}\nrun: 3\n", "line 2, column 1: run is a section of Invoke"),
+        (b"tasks: {executor_class: x}\n", "line 1, column 1: tasks is a section of Invoke"),
+        (b"a: " + b"[" * 5000 + b"]" * 5000, "line 1, column 23: more than 20 levels"),
+        (b"a: &a {b: *a}\n", "line 1, column 4: aliases make more than 20 levels"),
+        (b"a: &a [*a]\n", "line 1, column 4: aliases make more than 20 levels"),
+        (b"a: &a {<<: *a}\n", "line 1, column 4: aliases make more than 20 levels"),
+        (LAUGHS, "line 1, column 8: aliases make more than 20000 values"),
+        (b"train: {epochs: !!int ''}\n", "line 1, column 17: '' does not fit the type int"),
+        (b"train: {flip: !!bool x}\n", "line 1, column 15: 'x' does not fit the type bool"),
+        (b"train:\n  flip: 2001-13-45\n", "line 2, column 9: '2001-13-45' does not fit the type timestamp"),
+        (b"train: {[a]: 1}\n", "line 1, column 9: the name of a setting is text, and not a list"),
+        (b"1: {a: 1}\n", "line 1, column 1: the name of a setting is text; write it in quotes: '1'"),
+        (b"net:\n  zones:\n  - {a: 1, a: 2}\n", "line 3, column 12: net.zones.0.a stands twice"),
+        (b"stack: {}\n---\nstack: {}\n", "line 2, column 1: found another document"),
         (b"stack:\n", "line 1, column 7: stack is a section, and is empty"),
         (b"stack: {name: a}\nstack: {name: b}\n", "line 2, column 1: stack stands twice, first in line 1"),
         (b"stack:\n  name: a\n  name: b\n", "line 3, column 3: stack.name stands twice, first in line 2"),
@@ -39,11 +60,44 @@ def run(*words, **env):
 def test_a_broken_settings_file_is_one_sentence(tmp_path, content, said):
     file = tmp_path / "mine.yaml"
     file.write_bytes(content)
+    check_refusal(file, said)
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b'{"stack": {"name": }}', "line 1, column 20: expecting value"),
+        (b"", "line 1, column 1: expecting value"),
+        (b"[1]", "line 1, column 1: a settings file has sections"),
+        (b'{"stack": null}', "line 1, column 11: stack is a section, and is empty"),
+        (b'{\n\t"stack": {"name": "a", "name": "b"}\n}', "line 2, column 25: stack.name stands twice, first in line 2"),
+        (b'{"a":' * 50_000, "line 1, column 97: more than 20 levels"),
+        (b'{"train": {"epochs": ' + b"9" * 5000 + b"}}", "line 1, column 22: '999"),
+    ],
+)
+def test_a_broken_json_file_is_one_sentence(tmp_path, content, said):
+    file = tmp_path / "mine.json"
+    file.write_bytes(content)
+    check_refusal(file, said)
+
+
+def check_refusal(file, said):
     with pytest.raises(OpsError) as refused:
-        read_settings_file(str(file), KNOWN)
+        read_settings_file(str(file), KNOWN, closed=("run", "tasks"))
     assert said in str(refused.value)
     assert str(refused.value).startswith(str(file))
     assert "\n" not in str(refused.value)
+    assert len(str(refused.value)) < 400
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [("bom.yaml", b"\xef\xbb\xbftrain: {lr: 0.0001}\r\n"), ("tabs.json", b'\xef\xbb\xbf{\n\t"train": {\t"lr": 1e-4}}')],
+)
+def test_marks_of_other_editors_are_read(tmp_path, name, content):
+    """A byte order mark, line ends of Windows, and what JSON allows and YAML does not: tabs, and 1e-4 as a number."""
+    (tmp_path / name).write_bytes(content)
+    assert read_settings_file(str(tmp_path / name), KNOWN) == {"train": {"lr": 1e-4}}
 
 
 def test_an_empty_settings_file_sets_nothing(tmp_path):
@@ -51,9 +105,62 @@ def test_an_empty_settings_file_sets_nothing(tmp_path):
     assert read_settings_file(str(tmp_path / "mine.yaml"), KNOWN) == {}
 
 
-def test_a_folder_is_no_settings_file(tmp_path):
-    with pytest.raises(OpsError, match="is not a file"):
-        require_settings_file(str(tmp_path))
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("", "The name of the settings file is empty"),
+        (".", "is not a file"),
+        ("/dev/zero", "is not a file"),
+        ("pipe.yaml", "is not a file"),
+        ("big.yaml", "has 50 MB; a settings file has at most 1 MB"),
+        ("mine.py", "is a program, and settings are not run; write them as YAML: invoke -f mine.yaml COMMAND"),
+        ("mine.toml", "must end with .yaml, .yml or .json"),
+        ("mine.yaml/x.yaml", "There is no settings file"),
+        ("no/mine.yaml", "There is no settings file no/mine.yaml."),
+        ("~nouser/mine.yaml", "There is no home folder for ~nouser/mine.yaml"),
+        ("a" * 300 + ".yaml", "File name too long"),
+        ("a\0b.yaml", "embedded null byte"),
+    ],
+    ids=["empty", "folder", "device", "pipe", "large", "python", "toml", "below a file", "no folder", "no user", "long", "nul"],
+)  # fmt: skip
+def test_what_is_no_settings_file_is_refused(tmp_path, monkeypatch, name, said):
+    monkeypatch.chdir(tmp_path)
+    for file in ("mine.py", "mine.toml", "mine.yaml"):
+        (tmp_path / file).write_text("")
+    os.mkfifo("pipe.yaml")  # would wait for a writer
+    with Path("big.yaml").open("wb") as big:
+        big.truncate(50_000_000)
+    with pytest.raises(OpsError) as refused:
+        require_settings_file(name)
+    assert said in str(refused.value)
+    assert "\n" not in str(refused.value)
+    assert len(str(refused.value)) < 300
+
+
+@pytest.mark.parametrize("by_variable", [False, True])
+def test_settings_in_python_are_not_run(tmp_path, by_variable):
+    program, ran_it = tmp_path / "mine.py", tmp_path / "ran"
+    program.write_text(f"open({str(ran_it)!r}, 'w').close()\n")
+    variable = {"INVOKE_RUNTIME_CONFIG": str(program)} if by_variable else {}
+    done = run(*([] if by_variable else ["-f", str(program)]), "runbook.list", **variable)
+    assert (done.code, done.out, done.err.count("\n")) == (1, "", 1)
+    assert f"{program} is a program" in done.err
+    assert not ran_it.exists()
+
+
+def test_an_empty_variable_for_the_settings_file_is_refused():
+    ran = run("runbook.list", INVOKE_RUNTIME_CONFIG="")
+    assert (ran.code, ran.out, ran.err.count("\n")) == (1, "", 1)
+    assert "or unset INVOKE_RUNTIME_CONFIG" in ran.err
+
+
+def test_a_program_in_the_home_folder_is_refused(tmp_path):
+    """Invoke runs ~/.invoke.py before it reads tasks.py, so no command can prevent that; but none goes on."""
+    (tmp_path / ".invoke.py").write_text("stack = {'name': 'other'}\n")
+    argv, env = [sys.executable, "-m", "invoke", "runbook.list"], os.environ | {"HOME": str(tmp_path)}
+    done = subprocess.run(argv, cwd=ROOT, env=env, capture_output=True, text=True, stdin=subprocess.DEVNULL)
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (1, "", 1)
+    assert f"{tmp_path}/.invoke.py is a program" in done.stderr
 
 
 @pytest.mark.parametrize("by_variable", [False, True])
@@ -67,6 +174,8 @@ def test_a_settings_file_that_is_missing_is_refused(by_variable):
 @pytest.mark.parametrize(
     ("name", "value", "said"),
     [
+        ("train_epochs", "3", "INVOKE_train_epochs names no setting; did you mean INVOKE_TRAIN_EPOCHS?"),
+        ("NET_ZONES", "[" * 50_000, "INVOKE_NET_ZONES takes a list"),
         ("STACK_NAM", "x", "INVOKE_STACK_NAM names no setting; did you mean INVOKE_STACK_NAME?"),
         ("STACK", "x", "INVOKE_STACK names no setting; did you mean INVOKE_STACK_NAME?"),
         ("TRAIN_EPOCHS", "abc", "INVOKE_TRAIN_EPOCHS takes a whole number, got 'abc'"),
@@ -94,32 +203,6 @@ def test_a_variable_against_the_file_is_refused(tmp_path):
     assert ran.code == 1
     assert f"INVOKE_STACK_NAME=staging contradicts {file}, which sets stack.name to 'prod'." in ran.err
     assert run("-f", str(file), "runbook.list", INVOKE_STACK_NAME="prod").code == 0
-
-
-@pytest.mark.parametrize(
-    ("words", "said"),
-    [
-        (["sm.statu5"], "There is no command sm.statu5; did you mean sm.status?"),
-        (["doktor"], "There is no command doktor; did you mean doctor?"),
-        (["zzzzzz"], "There is no command zzzzzz; see: invoke --list"),
-        (["sm.status", "--minuts", "3"], "sm.status has no flag --minuts; did you mean --minutes?"),
-        (["sm.status", "--minutes", "abc"], "The flag --minutes takes a number, got 'abc'"),
-        (["sm.status", "--minutes=abc"], "The flag --minutes takes a number, got 'abc'"),
-        (["sm.invoke"], "Example: invoke sm.invoke PICTURE"),
-    ],
-)
-def test_a_slip_is_answered_in_three_lines(words, said):
-    ran = run(*words)
-    assert (ran.code, ran.out) == (1, "")
-    assert said in ran.err
-    assert ran.err.count("\n") <= 3
-
-
-def test_a_namespace_lists_its_commands():
-    ran = run("net")
-    assert (ran.code, ran.err) == (0, "")
-    assert "net.up" in ran.out
-    assert "sm." not in ran.out
 
 
 def test_invoke_alone_names_ten_commands():

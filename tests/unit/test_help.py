@@ -53,6 +53,11 @@ def test_each_flag_is_described_with_its_default():
             assert f"(default: {flag.default})" in flag.help, (task, flag.name)
 
 
+def test_settings_file_may_follow_every_command():
+    """With a short flag of its own, `invoke sm.train -f aws.yaml` would train by the defaults."""
+    assert [name for name, context in CONTEXTS.items() if {"-f", "-h"} & set(context.flag_names())] == []
+
+
 def test_help_texts_of_one_flag_agree():
     """Flags that every reader expects to mean the same, described in the same words."""
     found = {

@@ -21,11 +21,24 @@ def picture(mode="RGB", form="PNG", size=(20, 10), **more):
     return packed.getvalue()
 
 
-def test_unreadable_golden_answers_are_reported(tmp_path):
-    for data in (b"", b"PK\x03\x04rubbish"):
-        (tmp_path / "golden.npz").write_bytes(data)
-        with pytest.raises(ValueError, match="golden.npz cannot be read"):
-            golden_answers.read_golden_pictures(tmp_path / "golden.npz")
+def zip_arrays(**more):
+    packed = io.BytesIO()
+    np.savez_compressed(
+        packed, pictures=np.zeros(4, np.uint8), ends=np.array([4]), scores=np.zeros((1, 2), np.float32), **more
+    )
+    return packed.getvalue()
+
+
+@pytest.mark.parametrize("kind", ["empty", "rubbish", "cut", "bomb"])
+def test_unreadable_golden_answers_are_reported(tmp_path, monkeypatch, kind):
+    monkeypatch.setattr(golden_answers, "MOST_BYTES", 1 << 20)
+    whole, bomb = zip_arrays(), zip_arrays(more=np.zeros(2 << 20, np.uint8))
+    data = {"empty": b"", "rubbish": b"PK\x03\x04rubbish", "cut": whole[:60] + bytes(20) + whole[80:], "bomb": bomb}[
+        kind
+    ]
+    (tmp_path / "golden.npz").write_bytes(data)
+    with pytest.raises(ValueError, match="golden.npz cannot be read"):
+        golden_answers.read_golden_pictures(tmp_path / "golden.npz")
 
 
 def test_wrong_golden_answers_are_listed():

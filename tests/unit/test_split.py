@@ -1,5 +1,6 @@
 """data.split: shares, seed, completeness, and what it refuses."""
 
+import os
 import shutil
 from pathlib import Path
 
@@ -152,3 +153,155 @@ def test_class_may_have_the_name_of_a_split(photos, tmp_path):
     (photos / "ant").rename(photos / "train")
     split_folder(photos, tmp_path / "out", SHARES, 0, dry=False)
     assert (tmp_path / "out" / "test" / "train").is_dir()
+
+
+def read_source(folder):
+    """Return what a user would miss: names, kinds, contents, modes and times."""
+    status = {path: path.lstat() for path in folder.rglob("*")}
+    return {
+        path.relative_to(folder).as_posix(): (
+            one.st_mode,
+            one.st_mtime_ns,
+            path.read_bytes() if path.is_file() else b"",
+        )
+        for path, one in status.items()
+    }
+
+
+def test_copies_of_a_picture_stay_in_one_split(photos, tmp_path):
+    """A test picture that was trained on would be answered by heart."""
+    for number in range(8):
+        (photos / "ant" / f"copy {number}.jpg").write_text(f"ant {number % 2}")
+    (photos / "ant" / "link.jpg").symlink_to("2.jpg")
+    split_folder(photos, tmp_path / "out", SHARES, 0, dry=False)
+    found = scan_folder(tmp_path / "out").pictures
+    assert len(found) == 129
+    splits = {
+        content: {p.split for p in found if p.path.read_text() == content} for content in ("ant 0", "ant 1", "ant 2")
+    }
+    assert [len(names) for names in splits.values()] == [1, 1, 1]
+
+
+def test_class_of_copies_alone_is_refused(photos, tmp_path):
+    for path in (photos / "ant").iterdir():
+        path.write_text("the same")
+    with pytest.raises(OpsError, match="needs 3 different pictures, .* the 20 of ant are copies of 1"):
+        split_folder(photos, tmp_path / "out", SHARES, 0, dry=False)
+    assert [path.name for path in tmp_path.iterdir()] == ["photos"]
+
+
+def test_picture_that_cannot_be_read_is_named(photos, tmp_path, monkeypatch):
+    """As root every file can be read, so the disk refuses."""
+    opened = Path.open
+
+    def refuse(path, *mode, **more):
+        if path.name == "7.jpg":
+            raise PermissionError(13, "Permission denied", str(path))
+        return opened(path, *mode, **more)
+
+    monkeypatch.setattr(Path, "open", refuse)
+    with pytest.raises(OpsError, match=r"ant/7.jpg cannot be read: Permission denied. Nothing was written."):
+        split_folder(photos, tmp_path / "out", SHARES, 0, dry=False)
+
+
+@pytest.mark.parametrize("hard_links", [True, False])
+def test_names_that_one_disk_holds_once_are_refused(photos, tmp_path, monkeypatch, hard_links):
+    """On a disk that ignores letter case the second would be written into the first, which is a link to the source."""
+    (photos / "bee" / "A.jpg").write_text("capital")
+    (photos / "bee" / "a.jpg").write_text("small")
+    made = set()
+
+    def link(source, target):
+        if not hard_links:
+            raise OSError(18, "Invalid cross-device link")
+        if str(target).lower() in made:
+            raise FileExistsError(17, "File exists", str(source), None, str(target))
+        made.add(str(target).lower())
+
+    opened = Path.open
+
+    def open_folded(path, mode="r", *more, **others):
+        if "x" in mode and str(path).lower() in made:
+            raise FileExistsError(17, "File exists", str(path))
+        made.update([str(path).lower()] if "x" in mode else [])
+        return opened(path, mode, *more, **others)
+
+    monkeypatch.setattr(splitting, "count_shares", lambda pictures, shares: (1, 1))  # both of them to train
+    monkeypatch.setattr(splitting.os, "link", link)
+    monkeypatch.setattr(Path, "open", open_folded)
+    before = read_source(photos)
+    with pytest.raises(OpsError, match=r"only one of the pictures named '[aA].jpg'"):
+        split_folder(photos, tmp_path / "out", SHARES, 0, dry=False)
+    monkeypatch.undo()
+    assert read_source(photos) == before
+    assert [path.name for path in tmp_path.iterdir()] == ["photos"]
+
+
+@pytest.mark.parametrize("other", ["A.jpg", "e\u0301.jpg"], ids=["letter case", "Unicode form"])
+def test_names_that_differ_in_form_are_both_kept(photos, tmp_path, other):
+    (photos / "bee" / "a.jpg").write_text("1")
+    (photos / "bee" / "\u00e9.jpg").write_text("2")
+    (photos / "bee" / other).write_text("3")
+    if len(list_names(photos)) < 123:
+        pytest.skip("this disk holds only one of them")
+    split_folder(photos, tmp_path / "out", SHARES, 0, dry=False)
+    assert len(list_names(tmp_path / "out")) == 123
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit])
+def test_interrupted_split_changes_and_leaves_nothing(photos, tmp_path, monkeypatch, error):
+    before, linked = read_source(photos), splitting.link_or_copy
+
+    def interrupt(source, target):
+        if source.name == "9.jpg":
+            raise error
+        linked(source, target)
+
+    monkeypatch.setattr(splitting, "link_or_copy", interrupt)
+    with pytest.raises(error):
+        split_folder(photos, tmp_path / "out", SHARES, 0, dry=False)
+    assert [path.name for path in tmp_path.iterdir()] == ["photos"]
+    monkeypatch.undo()
+    split_folder(photos, tmp_path / "out", SHARES, 0, dry=False)
+    assert read_source(photos) == before
+
+
+@pytest.mark.parametrize("kind", ["broken link", "loop", "pipe", "link to its folder", "no picture"])
+def test_what_is_not_a_picture_is_left_out(photos, tmp_path, kind):
+    odd = photos / "ant" / "odd.jpg"
+    if kind == "pipe":
+        os.mkfifo(odd)  # reading it would wait for ever
+    elif kind == "no picture":
+        odd.with_suffix(".txt").write_text("")
+    else:
+        odd.symlink_to({"broken link": "nowhere", "loop": "odd.jpg", "link to its folder": "."}[kind])
+    before = read_source(photos)
+    done = split_folder(photos, tmp_path / "out", SHARES, 0, dry=False)
+    assert (sum(done.pictures.values()), read_source(photos)) == (120, before)
+
+
+@pytest.mark.parametrize(
+    ("out", "words"),
+    [("photos", "is inside"), ("photos/ant/x", "is inside"), (".", "is not empty"), ("way/x", "is inside")],
+)
+def test_source_and_output_within_each_other_are_refused(photos, tmp_path, out, words):
+    (tmp_path / "way").symlink_to(photos)
+    before = read_source(tmp_path)
+    with pytest.raises(OpsError, match=words):
+        split_folder(photos, tmp_path / out, SHARES, 0, dry=False)
+    assert read_source(tmp_path) == before
+
+
+@pytest.mark.parametrize("exists", [True, False])
+def test_output_may_be_a_link(photos, tmp_path, exists):
+    if exists:
+        (tmp_path / "real").mkdir()
+    (tmp_path / "out").symlink_to(tmp_path / "real")
+    split_folder(photos, tmp_path / "out", SHARES, 0, dry=False)
+    assert (tmp_path / "out").is_symlink()
+    assert len(list_names(tmp_path / "real")) == 120
+
+
+def test_longest_name_of_an_output_is_taken(photos, tmp_path):
+    split_folder(photos, tmp_path / ("x" * 255), SHARES, 0, dry=False)
+    assert len(list_names(tmp_path / ("x" * 255))) == 120

@@ -19,6 +19,7 @@ from ops.core.aws.errors import build_aws_error, redact, shorten_for_log
 from ops.core.aws.session import RETRIES, open_session
 from ops.core.bucket import Bucket
 from ops.core.errors import AwsError, OpsError
+from ops.core.files import name_path
 from ops.core.masking import mask_keys
 from ops.core.output import say
 from ops.core.paths import WORK
@@ -176,7 +177,10 @@ class Account:
         now = datetime.now(UTC).isoformat(timespec="milliseconds")
         line = {"time": now, "stack": self.settings.stack.name, "pid": os.getpid(), "outcome": outcome, **entry}
         self._audit.parent.mkdir(mode=0o700, exist_ok=True)
-        with open(self._audit, "a", opener=lambda path, flags: os.open(path, flags, 0o600)) as log:
+        with (
+            name_path(self._audit),
+            open(self._audit, "a", opener=lambda path, flags: os.open(path, flags, 0o600)) as log,
+        ):
             os.fchmod(log.fileno(), 0o600)  # a log that an older Kennel made can be read by all users
             log.write(json.dumps(line, default=str) + "\n")
 

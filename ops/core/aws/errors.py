@@ -37,6 +37,8 @@ def build_aws_error(error: Any) -> AwsError:
         by = "" if off is None else f" by {off:+.0f} minutes"
         reason += f" This machine's clock is wrong{by}, and AWS rejects signatures that are 5 minutes off."
         reason += " Set it: sudo timedatectl set-ntp true"
+    elif code == "NoSuchBucket":
+        reason = f"{reason.rstrip('.')}. Create it: invoke data.up"
     if error.operation_name == "AssumeRole":
         reason += " Each command assumes its own role of the stack. Create the roles: invoke iam.apply; check them: invoke doctor"
     return AwsError(error.operation_name, code, reason)
