@@ -141,6 +141,9 @@ def check_login(account: Account, have: Facts) -> Hop:
     try:
         with access.open_box_connection(account, have, use=False) as link:
             ssh.run(link, "true")
+    except ssh.LoginError as error:
+        fix = "invoke ec2.ssh, and correct the file there: when nobody types, it must neither end the shell nor replace it"
+        return Hop("login", f"as {settings.user}", strip_hints(error), fix)
     except OpsError as error:
         known = resolve_below_work(settings.known_hosts)
         changed = "host key" in str(error)

@@ -54,10 +54,10 @@ def clean_disk(link: Connection, settings: Settings, shards: list[str], dry: boo
     words = ssh.quote_command(
         settings.ec2.python, "-", *(["--dry"] if dry else []), str(remote_jobs.locate_folders(settings).home), *shards
     )
-    output: list[bytes] = []
-    if ssh.stream_command(link, words, [PROGRAM.read_bytes()], output.append):
-        raise OpsError(f"Cannot clean the box's disk: {b''.join(output).decode(errors='replace')[-400:]}")
-    found = json.loads(b"".join(output))
+    output, errors = bytearray(), bytearray()
+    if ssh.stream_answer(link, words, [PROGRAM.read_bytes()], output.extend, errors.extend):
+        raise OpsError(f"Cannot clean the box's disk: {errors.decode(errors='replace').strip()[-400:]}")
+    found = json.loads(output)
     if found["busy"]:
         raise OpsError(
             "A job is training on the box and needs its files. Nothing was deleted. Wait for the job: invoke ec2.attach"

@@ -77,12 +77,8 @@ def build_tar_entry(name: str, data: bytes, executable: int = 0) -> bytearray:
 
 def has_files(link: Connection, files: FileSet, target: str) -> bool:
     """Report whether the box has exactly these files; it reads all of them again, since a disk may have lost files that the sums list."""
-    output = ssh.read(
-        link, f"cd {ssh.quote_command(target)} 2>/dev/null && {CHECK} >/dev/null 2>&1 && sha256sum {SUMS}"
-    )
-    return (
-        bool(output) and output.splitlines()[-1].split()[0].decode() == files.digest
-    )  # a login may print things before
+    command = f"cd {ssh.quote_command(target)} 2>/dev/null && {CHECK} >/dev/null 2>&1 && sha256sum {SUMS}"
+    return ssh.read(link, command).startswith(files.digest.encode())
 
 
 def send_files(link: Connection, files: FileSet, target: str, what: str) -> bool:
@@ -102,7 +98,7 @@ def send_files(link: Connection, files: FileSet, target: str, what: str) -> bool
     )
     output: list[bytes] = []
     with show_progress(f"Sending {what}", files.size) as advance:
-        code = ssh.stream_command(link, command, track_progress(files.tar(), advance), output.append)
+        code = ssh.stream_answer(link, command, track_progress(files.tar(), advance), output.append)
     if code:
         message = b"".join(output).decode(errors="replace").strip()[-400:]
         raise OpsError(

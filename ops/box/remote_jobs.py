@@ -80,7 +80,7 @@ def send_wheels(account: Account, link: Connection, folders: BoxFolders, job: sp
     install = ssh.quote_command(settings.ec2.python, folders.code(job) + "/boxside/wheels.py", sha, target)
     command = f"mkdir -p {ssh.quote_command(str(folders.home / 'wheels'))} && {install}"
     output: list[bytes] = []
-    if ssh.stream_command(link, command, [url.encode() + b"\n"], output.append):
+    if ssh.stream_answer(link, command, [url.encode() + b"\n"], output.append):
         raise OpsError(f"Cannot install the wheels on the box: {b''.join(output).decode(errors='replace')[-500:]}")
     return target
 
@@ -113,7 +113,7 @@ def fetch_data(account: Account, link: Connection, job: spec.TrainingSpec, wheel
         lines.print(data)
 
     command = f'PYTHONPATH="$HOME"/{ssh.quote_command(wheels)} {program}'
-    code = ssh.stream_command(
+    code = ssh.stream_answer(
         link, command, [json.dumps(build_job_request(account, job, job.name, resume=True)).encode()], receive
     )
     last = b"".join(output).decode(errors="replace").strip().splitlines()[-1:] or ["no output"]
@@ -138,7 +138,7 @@ def start_job(account: Account, link: Connection, job: spec.TrainingSpec, attemp
         f"export PYTHONPATH={path}; {build_detached_command(program, folder + '/log', attempt)}"
     )
     output: list[bytes] = []
-    code = ssh.stream_command(
+    code = ssh.stream_answer(
         link, command, [json.dumps(build_job_request(account, job, attempt, resume)).encode()], output.append
     )
     if code not in (0, TAKEN):

@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from ops.core.aws.account import Account
 
 ROLE = "operator-infra"
+WAITS = (
+    "The command has ended, but a program that it started still writes to this terminal, so ec2.run waits for it. Ctrl-C ends the "
+    "wait; the program may end at its next output. Next time: invoke ec2.run 'nohup PROGRAM > FILE 2>&1 < /dev/null &'"
+)
 
 
 @task(
@@ -329,6 +333,9 @@ def attach(c: Context, job: str = "", line: int = 1) -> Result:
 def run(c: Context, command: str) -> Result | None:
     """Run a command on the box; print its output and exit with its code.
 
+    It waits until every program that writes to its output has ended. One that
+    is to go on alone: ec2.run 'nohup PROGRAM > FILE 2>&1 < /dev/null &'
+
     Example: invoke ec2.run 'nvidia-smi'
     """
     import sys
@@ -336,6 +343,10 @@ def run(c: Context, command: str) -> Result | None:
     from ops.box import access, facts
     from ops.core.aws.account import Account
     from ops.core.ssh import stream_command
+
+    def write_output(data: bytes) -> None:
+        sys.stdout.buffer.write(data)
+        sys.stdout.buffer.flush()  # a log that is followed is seen as it grows
 
     account = Account.from_context(c, ROLE)
     have = facts.read(account)
@@ -345,8 +356,7 @@ def run(c: Context, command: str) -> Result | None:
         return None
     hint = "The command may have ended or may still run: invoke ec2.run 'ps aux'. Training jobs are not affected."
     with access.open_box_connection(account, have, hint) as link:
-        code = stream_command(link, command, on_output=sys.stdout.buffer.write)
-    sys.stdout.flush()
+        code = stream_command(link, command, write_output, lambda: say(WAITS))
     return Result({"code": code}, "", code=code)
 
 
@@ -396,15 +406,17 @@ def ssh_config(c: Context) -> Result:
     }
 )
 def fetch(c: Context, path: str, to: str = ".") -> Result | None:
-    """Download a file or folder from the box.
+    """Download a file or folder from the box, completely or not at all.
 
-    A local file of the same name is never overwritten.
+    A local file of the same name is never overwritten. Sockets, fifos and
+    devices are left out, and named.
 
     Example: invoke ec2.fetch PATH --to DIR
     """
     from ops.box import access, facts
     from ops.box.download import download_from_box
     from ops.core.aws.account import Account
+    from ops.core.text import escape_control_characters
 
     account = Account.from_context(c, ROLE)
     if Path(path).name in ("", ".."):
@@ -419,8 +431,12 @@ def fetch(c: Context, path: str, to: str = ".") -> Result | None:
         return None
     hint = f"The partial download was deleted. Try again: invoke ec2.fetch {path}"
     with access.open_box_connection(account, have, hint) as link:
-        size = download_from_box(link, path, target)
-    return Result({"path": str(target), "bytes": size}, f"{target}: {size / 1e6:.1f} MB")
+        found = download_from_box(link, path, target)
+    text = f"{target}: {found.files} file{'s' * (found.files != 1)}, {found.bytes / 1e6:.1f} MB"
+    if found.left_out:
+        text += f"\nLeft out, because they have no content: {escape_control_characters(', '.join(found.left_out))}"
+    data = {"path": str(target), "files": found.files, "bytes": found.bytes, "left_out": list(found.left_out)}
+    return Result(data, text)
 
 
 @task(help={"json": "Print the result as JSON."})
