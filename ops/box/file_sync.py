@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from ops.box import full_disk
 from ops.core import ssh
 from ops.core.errors import OpsError
 from ops.core.files import list_files
@@ -100,10 +101,9 @@ def send_files(link: Connection, files: FileSet, target: str, what: str) -> bool
     with show_progress(f"Sending {what}", files.size) as advance:
         code = ssh.stream_answer(link, command, track_progress(files.tar(), advance), output.append)
     if code:
-        message = b"".join(output).decode(errors="replace").strip()[-400:]
-        raise OpsError(
-            f"Cannot install {what} on the box: {message}. What was there is unchanged. Check the disk: invoke ec2.disk"
-        )
+        message = full_disk.take_reason(b"".join(output).decode(errors="replace"))
+        fix = full_disk.suggest_fix(message, "Check the disk: invoke ec2.disk")
+        raise OpsError(f"Cannot install {what} on the box: {message}. What was there is unchanged. {fix}")
     return True
 
 

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Any
 
+from ops.box import full_disk
 from ops.box.remote_jobs import MOST_MISSES, UNDER_WAY, BoxFolders, LogPrinter, read_status
 from ops.core import ssh
 from ops.core.aws.account import Account, iterate_poll_intervals
@@ -41,9 +42,9 @@ class Follower:
             ) from error
         self.lines.print(b"", last=True)
         if found["state"] != "Completed":
-            raise OpsError(
-                f"{self.name} {found['state'].lower()}: {found.get('reason', 'no reason given')}\nRead its log: invoke ec2.logs"
-            )
+            reason = full_disk.take_reason(found.get("reason", ""))
+            fix = full_disk.suggest_fix(reason, f"Read its log: invoke ec2.logs --job {self.name}")
+            raise OpsError(f"{self.name} {found['state'].lower()}: {reason}. {fix}")
         return found
 
     def format_attach_command(self) -> str:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
 
+from ops.box import full_disk
 from ops.box.file_sync import FileSet, send_files
 from ops.core import ssh
 from ops.core.aws.account import Account
@@ -81,7 +82,9 @@ def send_wheels(account: Account, link: Connection, folders: BoxFolders, job: sp
     command = f"mkdir -p {ssh.quote_command(str(folders.home / 'wheels'))} && {install}"
     output: list[bytes] = []
     if ssh.stream_answer(link, command, [url.encode() + b"\n"], output.append):
-        raise OpsError(f"Cannot install the wheels on the box: {b''.join(output).decode(errors='replace')[-500:]}")
+        reason = full_disk.take_reason(b"".join(output).decode(errors="replace"))
+        fix = full_disk.suggest_fix(reason, "Try again: invoke ec2.sync")
+        raise OpsError(f"Cannot install the wheels on the box: {reason}. {fix}")
     return target
 
 
@@ -116,10 +119,11 @@ def fetch_data(account: Account, link: Connection, job: spec.TrainingSpec, wheel
     code = ssh.stream_answer(
         link, command, [json.dumps(build_job_request(account, job, job.name, resume=True)).encode()], receive
     )
-    last = b"".join(output).decode(errors="replace").strip().splitlines()[-1:] or ["no output"]
+    last = full_disk.take_reason(b"".join(output).decode(errors="replace"))
     if code:
-        raise OpsError(f"The box could not fetch the dataset: {last[0]}. Check: invoke ec2.disk; invoke data.verify")
-    return last[0]
+        fix = full_disk.suggest_fix(last, "Check the dataset: invoke data.verify")
+        raise OpsError(f"The box could not fetch the dataset: {last}. {fix}")
+    return last
 
 
 def start_job(account: Account, link: Connection, job: spec.TrainingSpec, attempt: str, resume: bool) -> bool:
@@ -142,9 +146,9 @@ def start_job(account: Account, link: Connection, job: spec.TrainingSpec, attemp
         link, command, [json.dumps(build_job_request(account, job, attempt, resume)).encode()], output.append
     )
     if code not in (0, TAKEN):
-        raise OpsError(
-            f"Cannot start the job on the box: {b''.join(output).decode(errors='replace')[-300:]} Check the disk: invoke ec2.disk"
-        )
+        reason = full_disk.take_reason(b"".join(output).decode(errors="replace"))
+        fix = full_disk.suggest_fix(reason, "Check the disk: invoke ec2.disk")
+        raise OpsError(f"Cannot start the job on the box: {reason}. {fix}")
     return code == 0
 
 

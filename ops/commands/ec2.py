@@ -441,26 +441,38 @@ def fetch(c: Context, path: str, to: str = ".") -> Result | None:
 
 @task(help={"json": "Print the result as JSON."})
 def disk(c: Context, json: bool = False) -> Result:
-    """Show the free space and the largest folders on the disk of the box.
+    """Show the free space on the disk of the box, and what takes up most.
 
-    Exit code 7 if the disk is nearly full.
+    The largest paths outside Kennel's folder are of the home folder, /tmp and
+    /var. Exit code 7 if the disk is nearly full.
 
     Example: invoke ec2.disk
     """
     from ops.box import access, disk, facts
     from ops.core.aws.account import Account
+    from ops.core.text import escape_control_characters
 
     account = Account.from_context(c, ROLE)
     with access.open_box_connection(account, facts.read(account), "Nothing was changed.", use=False) as link:
         found = disk.measure_disk(link, account.settings)
+        advice = disk.advise(account, link, found) if found.is_full else ""
     rows = [(name, f"{size:.3f}") for name, size in sorted(found.parts.items(), key=lambda part: -part[1])]
-    verdict = "the disk is nearly full. Next: invoke ec2.clean" if found.is_full else "enough space"
-    table = format_table((f"folder in {found.home}", "GB"), rows)
-    text = f"{found.free:.1f} of {found.total:.1f} GB are free: {verdict}\n{table}"
-    sizes = {"total_gb": round(found.total, 2), "free_gb": round(found.free, 2)}
-    return Result(
-        {**sizes, "full": found.is_full, "parts_gb": found.parts}, text, code=FINDINGS if found.is_full else 0
-    )
+    rows.append((f"outside {found.home}", f"{found.outside:.3f}"))
+    verdict = f"the disk is nearly full. {advice}" if advice else "enough space"
+    text = f"{found.free:.1f} of {found.total:.1f} GB are free: {verdict}\n"
+    text += format_table((f"folder in {found.home}", "GB"), rows)
+    if found.largest:
+        largest = [(escape_control_characters(path), f"{size:.3f}") for path, size in found.largest]
+        text += "\n" + format_table((f"largest outside {found.home}", "GB"), largest)
+    data = {
+        "total_gb": round(found.total, 2),
+        "free_gb": round(found.free, 2),
+        "full": found.is_full,
+        "parts_gb": found.parts,
+        "outside_gb": round(found.outside, 3),
+        "largest_gb": dict(found.largest),
+    }
+    return Result(data, text, code=FINDINGS if found.is_full else 0)
 
 
 @task(help={"yes": "Skip the confirmation prompt."})
@@ -484,7 +496,9 @@ def clean(c: Context, yes: bool = False) -> Result:
         total = sum(size for _, size in found)
         for name, size in found:
             say(f"~ {name}  {size / 1e6:.1f} MB")
-        if c.config.run.dry or not found:
+        if not found:
+            return Result({"gone": found}, "There is nothing to delete. What fills the disk: invoke ec2.disk")
+        if c.config.run.dry:
             return Result({"gone": found}, f"{total / 1e6:.1f} MB can be deleted.")
         request_confirmation(c, f"This deletes {total / 1e6:.1f} MB on {have.instance_id}.", yes=yes)
         disk.clean_disk(link, account.settings, shards, dry=False)

@@ -236,6 +236,25 @@ def test_interrupted_upload_keeps_the_complete_files(cli, tmp_path, monkeypatch)
         assert ssh.run(link, "cat kept/sub/a; ls").startswith("two")
 
 
+def test_disk_names_the_file_that_fills_it(cli, inject_fault):
+    """A file outside Kennel's folder: ec2.clean does not help, and is not the advice."""
+    cli("ec2.run", "mkdir -p results && fallocate -l 300M results/core.bin")
+    inject_fault("box", instance=ident(cli), disk_mib=400)
+    try:
+        found = cli("ec2.disk", ok=False)
+        refused = cli("ec2.sync", ok=False)
+    finally:
+        inject_fault("box", instance=ident(cli), disk_mib=100 << 10)
+        cli("ec2.run", "rm -r results")
+    assert found.code == 7
+    rows = {line.split("  ")[0]: float(line.split()[-1]) for line in found.out.splitlines() if line[-1].isdigit()}
+    assert rows["~/results/core.bin"] == 0.315
+    assert 0.31 < rows["outside kennel"] < 0.33
+    assert "Next: copy what you need of the paths below" in found.out
+    assert refused.err.splitlines()[-1].startswith("The box could not fetch the dataset: No space left on device")
+    assert refused.err.rstrip().endswith("invoke ec2.disk shows with what. See runbooks/box-disk-full.md")
+
+
 def test_clean_lists_asks_and_keeps_what_is_needed(cli, pictures):
     cli("data.push", "--dir", str(pictures))
     cli("ec2.sync")

@@ -204,6 +204,10 @@ def main(file: Path) -> int:
         mark_newest(job.folder)
         try:
             return job.run()
+        except (fetch_data.DiskFull, OSError) as error:  # one line says it all; the operator follows this log
+            print(error, flush=True)
+            job.write_status("Failed", code=1, reason=str(error))
+            return 1
         except Exception as error:
             job.write_status("Failed", code=1, reason=f"{type(error).__name__}: {error}")
             raise
