@@ -257,11 +257,3 @@ def terminate_job(link: Connection, folders: BoxFolders, name: str) -> dict[str,
 def read_log_tail(link: Connection, folders: BoxFolders, name: str, lines: int) -> bytes:
     """Return the last lines of the job's log."""
     return ssh.read(link, f"tail -n {int(lines)} {ssh.quote_command(folders.job(name))}/log")
-
-
-def list_bucket_jobs(account: Account) -> list[dict[str, Any]]:
-    """Return the box's last 20 jobs that left a status in the bucket, the newest first; none without a bucket."""
-    bucket = account.bucket
-    listed = bucket.objects(f"jobs/{account.settings.prefix}-box") if bucket.exists() else []
-    statuses = sorted((o for o in listed if o["Key"].endswith("/status.json")), key=lambda o: o["LastModified"])
-    return [{"job": o["Key"].split("/")[1]} | json.loads(bucket.get(o["Key"])) for o in reversed(statuses[-20:])]

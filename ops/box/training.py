@@ -67,15 +67,11 @@ def find_job(link: Connection, folders: remote_jobs.BoxFolders, name: str) -> st
 
 
 def find_running_job(account: Account, have: Facts) -> str:
-    """Return the job under way, or "". An unreachable box is reported and counts as having none."""
+    """Return the job under way, or "". Raises Unreachable when the box does not answer."""
     folders = remote_jobs.locate_folders(account.settings)
-    try:
-        with access.open_box_connection(account, have, use=False) as link:
-            name = remote_jobs.find_newest_job(link, folders)
-            return name if name and remote_jobs.is_job_under_way(link, folders, name) else ""
-    except OpsError as error:
-        say(f"Could not check for a running job: {error}")
-        return ""
+    with access.open_box_connection(account, have, use=False) as link:
+        name = remote_jobs.find_newest_job(link, folders)
+        return name if name and remote_jobs.is_job_under_way(link, folders, name) else ""
 
 
 def end_job(account: Account, have: Facts, name: str) -> None:

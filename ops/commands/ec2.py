@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from invoke import Context
 
-from ops.core.errors import FINDINGS, OpsError
+from ops.core.errors import FINDINGS, OpsError, Unreachable
 from ops.core.output import format_table, say
 from ops.core.task import Result, request_confirmation, run_plan, task
 
@@ -86,11 +86,11 @@ def stop(c: Context, yes: bool = False) -> Result | None:
     """Stop the box and keep its disk.
 
     A running job writes a checkpoint first, and the next ec2.train resumes
-    from it.
+    from it. Asks first when a job runs, or when the box does not answer.
 
     Example: invoke ec2.stop --yes
     """
-    from ops.box import facts, plan, training
+    from ops.box import access, facts, plan, training
     from ops.core.aws.account import Account
 
     account = Account.from_context(c, ROLE)
@@ -98,12 +98,16 @@ def stop(c: Context, yes: bool = False) -> Result | None:
     if have.box is None or have.state == "stopped":
         return Result({"made": 0}, f"{have.instance_id} is already stopped." if have.box else "There is no box.")
     account.guard()
-    # Not under --dry: finding a job needs a login, and a login pushes a key.
-    name = training.find_running_job(account, have) if have.state == "running" and not c.config.run.dry else ""
-    warning = (
-        f"{name} is running on {have.instance_id}; it writes a checkpoint, and ec2.train resumes it. " if name else ""
-    )
-    request_confirmation(c, f"{warning}This stops {have.instance_id}.", yes=yes or not name)
+    name, warning = "", ""
+    if have.state == "running" and not c.config.run.dry:  # finding a job needs a login, and a login pushes a key
+        try:
+            if name := training.find_running_job(account, have):
+                warning = f"{name} is running on {have.instance_id}; it writes a checkpoint, and ec2.train resumes it. "
+        except OpsError as error:
+            warning = f"Could not check for a running job: {access.strip_hints(error)}. A job that runs ends without a last checkpoint. "
+    if yes and warning:
+        say(warning.rstrip())
+    request_confirmation(c, f"{warning}This stops {have.instance_id}.", yes=yes or not warning)
     if name:
         training.end_job(account, have, name)
     done = run_plan(c, account, plan.stop_box_steps(have))
@@ -304,14 +308,14 @@ def train(c: Context, again: bool = False) -> Result | None:
 def attach(c: Context, job: str = "", line: int = 1) -> Result:
     """Follow the log of a job on the box until it ends.
 
-    Prints the job's final state. If the box does not run, the log comes from
-    the bucket.
+    Prints the job's final state. If the box does not run, the log of --job
+    comes from the bucket.
 
     Example: invoke ec2.attach --job JOB --line 120
     """
     from functools import partial
 
-    from ops.box import access, facts, follow, remote_jobs, training
+    from ops.box import access, bucket_jobs, facts, follow, remote_jobs, training
     from ops.core.aws.account import Account
 
     account = Account.from_context(c, ROLE)
@@ -319,12 +323,15 @@ def attach(c: Context, job: str = "", line: int = 1) -> Result:
         raise OpsError(f"--line must be 1 or more, not {line}.")
     have = facts.read(account)
     if job and have.state != "running":
-        found = follow.print_from_bucket(account, job, line)
-        detail = found.get("artefact", found.get("reason", "-"))
-        return Result({"job": job, **found}, f"{job}: {found['state']}: {detail}")
+        found = bucket_jobs.print_log(account, job, line)
+        return Result({"job": job, **found}, f"{job}: {bucket_jobs.describe(found)}")
     there = remote_jobs.locate_folders(account.settings)
-    with access.open_box_connection(account, have) as link:
-        name = training.find_job(link, there, job)
+    try:
+        with access.open_box_connection(account, have) as link:
+            name = training.find_job(link, there, job)
+    except Unreachable as error:
+        hint = "A running job trains on; its log is in the bucket: invoke ec2.logs"
+        raise OpsError(f"{error}. {hint}") from error
     found = follow.Follower(there, name, line).follow(partial(training.connect_to_current_box, account))
     return Result({"job": name, **found}, f"{name}: {found['state']}: {found['artefact']}")
 
@@ -509,26 +516,24 @@ def clean(c: Context, yes: bool = False) -> Result:
 def ps(c: Context, json: bool = False) -> Result:
     """List the jobs of the box with their states.
 
-    If the box does not run, the jobs that left files in the bucket are listed.
+    If the box is off or cannot be reached, the jobs that left files in the
+    bucket are listed, with the time of their last report.
 
     Example: invoke ec2.ps
     """
-    from ops.box import access, facts, remote_jobs, status
+    from ops.box import bucket_jobs, facts, full_disk
     from ops.core.aws.account import Account
 
     account = Account.from_context(c, ROLE)
-    have = facts.read(account)
-    if have.state != "running":
-        found = remote_jobs.list_bucket_jobs(account)
-        note = f"The box is not running; {'these jobs are in the bucket' if found else 'the bucket has no job'}."
-    else:
-        with access.open_box_connection(account, have, "Nothing was changed.", use=False) as link:
-            found, note = (
-                remote_jobs.list_jobs(link, remote_jobs.locate_folders(account.settings)),
-                status.read_gpu_status(link),
-            )
+    found, note = bucket_jobs.list_jobs(account, facts.read(account))
     rows = [
-        (job["job"], job["state"], "yes" if job.get("alive") else "no", job.get("reason", "-")[:80]) for job in found
+        (
+            job["job"],
+            job["state"],
+            bucket_jobs.format_running(job),
+            full_disk.take_reason(job.get("reason", "-"))[:80],
+        )
+        for job in found
     ]
     return Result(found, "\n".join(filter(None, (format_table(("job", "state", "running", "reason"), rows), note))))
 
@@ -539,21 +544,17 @@ def ps(c: Context, json: bool = False) -> Result:
 def logs(c: Context, job: str = "", lines: int = 100) -> Result:
     """Print the last lines of a job's log.
 
-    If the box does not run, the log of --job comes from the bucket.
+    If the box is off or cannot be reached, the log comes from the bucket. A
+    running job uploads it every half minute.
 
     Example: invoke ec2.logs --job JOB --lines 50
     """
-    from ops.box import access, facts, follow, remote_jobs, training
+    from ops.box import bucket_jobs, facts
     from ops.core.aws.account import Account
 
     account = Account.from_context(c, ROLE)
     have = facts.read(account)
     if lines < 1:
         raise OpsError(f"--lines must be 1 or more, not {lines}.")
-    if have.state != "running" and job:
-        text = b"\n".join(follow.read_from_bucket(account, job)[1].rstrip(b"\n").split(b"\n")[-lines:])
-    else:
-        there = remote_jobs.locate_folders(account.settings)
-        with access.open_box_connection(account, have, "Nothing was changed.", use=False) as link:
-            text = remote_jobs.read_log_tail(link, there, training.find_job(link, there, job), lines)
+    text = bucket_jobs.read_log(account, have, job, lines)
     return Result({"log": text.decode(errors="replace")}, text.decode(errors="replace").rstrip("\n"))

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -308,6 +309,31 @@ def test_progress_is_a_bar_on_a_tty_and_a_line_in_logs(tmp_path):
 
 def test_job_folders_are_below_the_home(cli):
     assert remote_jobs.locate_folders(cli.settings).job("j") == "kennel/jobs/j"
+
+
+def test_logs_come_from_the_bucket_while_cut_off(cli, inject_fault):
+    """What a running job reported last can be read while nobody gets to the box."""
+    name = "kennel-daily-box1-faraway"
+    for file, text in (("status.json", '{"state": "Training", "pid": 7}'), ("log", "epoch 1\nepoch 2\n")):
+        cli.account.bucket.put(f"jobs/{name}/output/{file}", text.encode())
+    inject_fault("box", instance=ident(cli), partition=True)
+    try:
+        logs, listed, reached = cli("ec2.logs", "--lines", "1"), cli("ec2.ps"), cli("ec2.reach", ok=False)
+        attached, stopped = cli("ec2.attach", ok=False), cli("ec2.stop", ok=False)
+    finally:
+        inject_fault("box", instance=ident(cli), partition=False)
+    assert logs.out == "epoch 2\n"
+    assert re.search(
+        rf"This log is from the bucket. {name}: Training at 2\d\d\d-.* UTC, when it last reported", logs.err
+    )
+    assert re.search(rf"{name} +Training +at 2\d\d\d-.* UTC", listed.out)
+    assert "The box cannot be reached; these jobs are in the bucket." in listed.out
+    assert "timed out. Next: wait 5 minutes, then invoke ec2.reach" in reached.out
+    assert "its log meanwhile: invoke ec2.logs" in reached.out
+    assert reached.out.index("wait 5 minutes") < reached.out.index("invoke ec2.stop")
+    assert "A running job trains on; its log is in the bucket: invoke ec2.logs" in attached.err
+    assert "Could not check for a running job: The tunnel was refused (504)" in stopped.err
+    assert "Cannot ask for confirmation without a terminal; pass --yes" in stopped.err
 
 
 @pytest.fixture
