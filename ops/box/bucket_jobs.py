@@ -51,7 +51,10 @@ def format_time(when: datetime) -> str:
 
 
 def read_log(account: Account, have: Facts, job: str, lines: int) -> bytes:
-    """Return the last lines of a job's log, by default the newest job's; from the bucket when the box is off or out of reach."""
+    """Return the last lines of a job's log, by default the newest job's.
+
+    It is read from the bucket when the box is off or out of reach, or for a job of an earlier box.
+    """
     if have.state == "running":
         try:
             with access.open_box_connection(account, have, "Nothing was changed.", use=False) as link:
@@ -59,16 +62,20 @@ def read_log(account: Account, have: Facts, job: str, lines: int) -> bytes:
                 return remote_jobs.read_log_tail(link, folders, training.find_job(link, folders, job), lines)
         except Unreachable as error:
             say(f"{access.strip_hints(error)}. Find the failing hop: invoke ec2.reach")
-    name = job or find_newest_job(account)
+        except training.UnknownJob:
+            if not job or not account.bucket.has(f"jobs/{job}/output/log"):
+                raise
+    name = job or find_newest_job(account, have)
     found, log = read_from_bucket(account, name)
     say(f"This log is from the bucket. {name}: {describe(found)}")
     return b"\n".join(log.rstrip(b"\n").split(b"\n")[-lines:])
 
 
-def find_newest_job(account: Account) -> str:
+def find_newest_job(account: Account, have: Facts) -> str:
     """Return the job that wrote to the bucket last. Raises OpsError for none."""
     if found := list_bucket_jobs(account):
         return str(found[0]["job"])
+    access.check(have)
     raise OpsError(
         "No job of the box has left a log in the bucket. Find out whether the box can be reached: invoke ec2.reach"
     )

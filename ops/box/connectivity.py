@@ -16,9 +16,9 @@ from ops.network import reachability
 from ops.network.reachability import Rules
 
 REBOOT = "invoke ec2.stop --yes, then invoke ec2.start (other hardware; it ends a running job, which ec2.train resumes)"
-LOG = "A job still trains; its log meanwhile: invoke ec2.logs."
+LOG = "A running job trains on until then; its log: invoke ec2.logs."
 WAIT = f"wait 5 minutes, then invoke ec2.reach: EC2's checks are ok. {LOG} If nothing changes: {REBOOT}"
-RESTART = f"{REBOOT}: sshd is down. {LOG}"
+RESTART = f"{REBOOT}. {LOG}"
 FIX = "invoke net.up"
 ADDRESS = "invoke net.my-address, set net.own_address to its result, invoke net.up"
 
@@ -147,7 +147,7 @@ def check_login(account: Account, have: Facts) -> Hop:
         with access.open_box_connection(account, have, use=False) as link:
             ssh.run(link, "true")
     except ssh.LoginError as error:
-        fix = "invoke ec2.ssh, and correct the file there: when nobody types, it must neither end the shell nor replace it"
+        fix = "invoke ec2.ssh, and correct the file there: without a terminal, it must neither end the shell nor replace it"
         return Hop("login", f"as {settings.user}", access.strip_hints(error), fix)
     except OpsError as error:
         known = resolve_below_work(settings.known_hosts)

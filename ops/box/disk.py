@@ -64,12 +64,10 @@ def measure_disk(link: Connection, settings: Settings) -> Disk:
 
 
 def measure_largest(link: Connection, folder: str) -> tuple[tuple[str, float], ...]:
-    """Return the largest paths outside Kennel's folder with their GB, those of the home folder as ~/PATH."""
+    """Return the largest paths outside Kennel's folder with their GB, relative to the home folder, as ec2.run and ec2.fetch take them."""
     *lines, home = ssh.run(link, LARGEST.format(folder=folder)).splitlines()
     sizes = {path: int(kib) for kib, path in (line.split("\t", 1) for line in lines if "\t" in line)}
-    return tuple(
-        (path.replace(f"{home}/", "~/", 1), sizes[path] * 1024 / 1e9) for path in choose_largest(sizes)[:SHOWN]
-    )
+    return tuple((path.removeprefix(f"{home}/"), sizes[path] * 1024 / 1e9) for path in choose_largest(sizes)[:SHOWN])
 
 
 def choose_largest(sizes: dict[str, int]) -> list[str]:

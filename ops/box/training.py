@@ -14,6 +14,10 @@ from ops.core.ssh import Connection
 from ops.jobs import spec
 
 
+class UnknownJob(OpsError):
+    """No job of this name was ever started on this box."""
+
+
 @dataclass(frozen=True)
 class SyncResult:
     """The result of a sync. `sent` says whether the code had to be sent; `data` is the last line of output about the dataset."""
@@ -59,10 +63,10 @@ def start_or_join(account: Account, have: Facts, job: spec.TrainingSpec, again: 
 
 
 def find_job(link: Connection, folders: remote_jobs.BoxFolders, name: str) -> str:
-    """Return the job of this name, the newest for "". Raises OpsError when it was never started on this box."""
+    """Return the job of this name, the newest for "". Raises UnknownJob when it was never started on this box."""
     found = name or remote_jobs.find_newest_job(link, folders)
     if not found or found not in remote_jobs.list_job_names(link, folders):
-        raise OpsError(f"{found or 'No job'} was never started on this box. List its jobs: invoke ec2.ps")
+        raise UnknownJob(f"{found or 'No job'} was never started on this box. List its jobs: invoke ec2.ps")
     return found
 
 

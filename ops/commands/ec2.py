@@ -308,8 +308,8 @@ def train(c: Context, again: bool = False) -> Result | None:
 def attach(c: Context, job: str = "", line: int = 1) -> Result:
     """Follow the log of a job on the box until it ends.
 
-    Prints the job's final state. If the box does not run, the log of --job
-    comes from the bucket.
+    Prints the job's final state. If the box does not run, the log comes from
+    the bucket.
 
     Example: invoke ec2.attach --job JOB --line 120
     """
@@ -322,9 +322,10 @@ def attach(c: Context, job: str = "", line: int = 1) -> Result:
     if line < 1:
         raise OpsError(f"--line must be 1 or more, not {line}.")
     have = facts.read(account)
-    if job and have.state != "running":
-        found = bucket_jobs.print_log(account, job, line)
-        return Result({"job": job, **found}, f"{job}: {bucket_jobs.describe(found)}")
+    if have.state != "running":
+        name = job or bucket_jobs.find_newest_job(account, have)
+        found = bucket_jobs.print_log(account, name, line)
+        return Result({"job": name, **found}, f"{name}: {bucket_jobs.describe(found)}")
     there = remote_jobs.locate_folders(account.settings)
     try:
         with access.open_box_connection(account, have) as link:

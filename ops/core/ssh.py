@@ -265,7 +265,7 @@ def open_channel(box: Connection, command: str, combine: bool = False) -> Any:
 
 
 def drain_errors(channel: Any, on_error: Callable[[bytes], Any]) -> None:
-    """Pass stderr on to its end; a connection that is lost meanwhile is reported by whoever reads stdout."""
+    """Pass stderr on to its end; a connection that is lost meanwhile is reported by the reader of stdout."""
     with suppress(OSError, EOFError):
         while received := channel.recv_stderr(1 << 16):
             on_error(received)
@@ -278,7 +278,7 @@ def receive_output(
     on_wait: Callable[[], Any] = lambda: None,
 ) -> int:
     """Pass output on until it ends; return the exit code. Raises Lost, also when the command takes longer than `timeout`."""
-    began, ended_at, is_told = time.monotonic(), math.inf, False
+    began, ended_at, is_reported = time.monotonic(), math.inf, False
     channel.settimeout(POLL_S)
     while True:
         with translate_connection_errors():
@@ -295,8 +295,8 @@ def receive_output(
             channel.close()
             raise Lost(f"The box did not finish a command within {timeout:g} s.")
         ended_at = min(ended_at, now) if channel.exit_status_ready() else math.inf
-        if not is_told and now - ended_at > WAIT_S:
-            is_told = True
+        if not is_reported and now - ended_at > WAIT_S:
+            is_reported = True
             on_wait()
     with translate_connection_errors():
         code: int = channel.recv_exit_status()

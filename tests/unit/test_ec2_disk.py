@@ -39,7 +39,7 @@ def advise(monkeypatch, have, freed):
     return disk.advise(ACCOUNT, None, have)
 
 
-OWN = (("~/core.bin", 0.7),)
+OWN = (("core.bin", 0.7),)
 
 
 @pytest.mark.parametrize(
