@@ -266,9 +266,12 @@ def open_channel(box: Connection, command: str, combine: bool = False) -> Any:
 
 def drain_errors(channel: Any, on_error: Callable[[bytes], Any]) -> None:
     """Pass stderr on to its end; a connection that is lost meanwhile is reported by the reader of stdout."""
+    received = None
     with suppress(OSError, EOFError):
-        while received := channel.recv_stderr(1 << 16):
-            on_error(received)
+        while received != b"":
+            with suppress(TimeoutError):  # the channel's time limit is the reader's of stdout
+                received = channel.recv_stderr(1 << 16)
+                on_error(received)
 
 
 def receive_output(
