@@ -83,8 +83,8 @@ def status(c: Context, json: bool = False) -> Result:
         return Result({"up": False}, "The sandbox is not running. Start it: invoke sandbox.up", code=1)
     health = client.send_control_request(running, "GET", "health")
     rows = [
-        (p.pid, f"{p.memory_info().rss >> 20} MB", " ".join(p.cmdline())[:100])
-        for p in processes.list_sandbox_processes(folder)
+        (pid, f"{memory >> 20} MB", command[:100])
+        for pid, memory, command in processes.describe_processes(processes.list_sandbox_processes(folder))
     ]
     head = f"running for {health['up_s']:.0f} s, {health['calls']} calls, {running.url}, log {folder / 'sandbox.log'}"
     return Result(

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 import psutil
@@ -55,6 +56,15 @@ def list_sandbox_processes(folder: Path) -> list[psutil.Process]:
             if process.pid != os.getpid() and process.environ().get(MARK) == str(folder):
                 found.append(process)
     return found
+
+
+def describe_processes(found: Iterable[psutil.Process]) -> list[tuple[int, int, str]]:
+    """Return (pid, bytes of memory, command line) of those that still run; any may end meanwhile."""
+    rows = []
+    for process in found:
+        with contextlib.suppress(psutil.Error):
+            rows.append((process.pid, process.memory_info().rss, " ".join(process.cmdline())))
+    return rows
 
 
 def end_sandbox_processes(folder: Path) -> int:

@@ -97,7 +97,12 @@ def open_socket(account: Account, have: Facts) -> socket.socket:
             tunnel.create_presigned_tunnel_url(account, have.connect_endpoint, instance["PrivateIpAddress"])
         )
     except Unreachable as error:
-        raise Unreachable(f"{error} Find the failing hop: invoke ec2.reach. See {ssh.PAGE}") from error
+        raise Unreachable(f"{error}. Find the failing hop: invoke ec2.reach. See {ssh.PAGE}") from error
+
+
+def strip_hints(error: Exception) -> str:
+    """Return the error without its hints, for a command that gives better ones or has just followed them."""
+    return str(error).split(". Find the failing hop:")[0].split(" See ")[0].rstrip(".")
 
 
 def split_proxy_command(command: str, host: str, user: str) -> list[str]:

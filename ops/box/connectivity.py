@@ -15,7 +15,10 @@ from ops.core.settings import resolve_below_work
 from ops.network import reachability
 from ops.network.reachability import Rules
 
-REBOOT = "invoke ec2.stop --yes, then invoke ec2.start (a reboot on other hardware)"
+REBOOT = "invoke ec2.stop --yes, then invoke ec2.start (other hardware; it ends a running job, which ec2.train resumes)"
+LOG = "A running job trains on until then; its log: invoke ec2.logs."
+WAIT = f"wait 5 minutes, then invoke ec2.reach: EC2's checks are ok. {LOG} If nothing changes: {REBOOT}"
+RESTART = f"{REBOOT}. {LOG}"
 FIX = "invoke net.up"
 ADDRESS = "invoke net.my-address, set net.own_address to its result, invoke net.up"
 
@@ -117,7 +120,9 @@ def check_ssh_server(account: Account, have: Facts) -> Iterator[Hop]:
     try:
         near = access.open_socket(account, have)
     except OpsError as error:
-        yield Hop("TCP", "no connection", strip_hints(error), suggest_connection_fix(account, "sshd may be down:"))
+        # A refusal comes from the box: nothing listens there. Silence may be the network, or a box that is too busy to reply.
+        fix = WAIT if "timed out" in str(error) else RESTART
+        yield Hop("TCP", "no connection", access.strip_hints(error), suggest_connection_fix(account, fix))
         return
     with near:
         yield Hop("TCP", "connected")
@@ -133,7 +138,7 @@ def check_ssh_server(account: Account, have: Facts) -> Iterator[Hop]:
         if banner
         else "no SSH server answers"
     )
-    yield Hop("banner", banner[:60] or "none", problem, suggest_connection_fix(account, "sshd may hang:"))
+    yield Hop("banner", banner[:60] or "none", problem, suggest_connection_fix(account, WAIT))
 
 
 def check_login(account: Account, have: Facts) -> Hop:
@@ -141,24 +146,24 @@ def check_login(account: Account, have: Facts) -> Hop:
     try:
         with access.open_box_connection(account, have, use=False) as link:
             ssh.run(link, "true")
+    except ssh.LoginError as error:
+        fix = "invoke ec2.ssh, and correct the file there: without a terminal, it must neither end the shell nor replace it"
+        return Hop("login", f"as {settings.user}", access.strip_hints(error), fix)
     except OpsError as error:
         known = resolve_below_work(settings.known_hosts)
         changed = "host key" in str(error)
         fix = f"if its keys were replaced on purpose, delete its lines from {known}" if changed else REBOOT
-        return Hop("authentication", f"as {settings.user}", strip_hints(error), suggest_user_fix(account, have) or fix)
+        return Hop(
+            "authentication", f"as {settings.user}", access.strip_hints(error), suggest_user_fix(account, have) or fix
+        )
     return Hop("authentication", f"as {settings.user}, host key pinned")
 
 
-def strip_hints(error: OpsError) -> str:
-    """Return the error without its hint to run ec2.reach, because that is what prints it."""
-    return str(error).split(" Find the failing hop:")[0].split(" See ")[0].rstrip(".")
-
-
-def suggest_connection_fix(account: Account, what: str) -> str:
-    """Return the fix for a failed connection: the settings' own ProxyCommand where there is one, else `what` and a reboot."""
+def suggest_connection_fix(account: Account, fix: str) -> str:
+    """Return the fix for a failed connection: the settings' own ProxyCommand where there is one, else `fix`."""
     if account.settings.ec2.way == "command":
         return f"run ec2.proxy_command yourself: {account.settings.ec2.proxy_command}"
-    return f"{what} {REBOOT}"
+    return fix
 
 
 def suggest_user_fix(account: Account, have: Facts) -> str:

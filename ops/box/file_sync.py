@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from ops.box import full_disk
 from ops.core import ssh
 from ops.core.errors import OpsError
 from ops.core.files import list_files
@@ -77,12 +78,8 @@ def build_tar_entry(name: str, data: bytes, executable: int = 0) -> bytearray:
 
 def has_files(link: Connection, files: FileSet, target: str) -> bool:
     """Report whether the box has exactly these files; it reads all of them again, since a disk may have lost files that the sums list."""
-    output = ssh.read(
-        link, f"cd {ssh.quote_command(target)} 2>/dev/null && {CHECK} >/dev/null 2>&1 && sha256sum {SUMS}"
-    )
-    return (
-        bool(output) and output.splitlines()[-1].split()[0].decode() == files.digest
-    )  # a login may print things before
+    command = f"cd {ssh.quote_command(target)} 2>/dev/null && {CHECK} >/dev/null 2>&1 && sha256sum {SUMS}"
+    return ssh.read(link, command).startswith(files.digest.encode())
 
 
 def send_files(link: Connection, files: FileSet, target: str, what: str) -> bool:
@@ -102,12 +99,11 @@ def send_files(link: Connection, files: FileSet, target: str, what: str) -> bool
     )
     output: list[bytes] = []
     with show_progress(f"Sending {what}", files.size) as advance:
-        code = ssh.stream_command(link, command, track_progress(files.tar(), advance), output.append)
+        code = ssh.stream_answer(link, command, track_progress(files.tar(), advance), output.append)
     if code:
-        message = b"".join(output).decode(errors="replace").strip()[-400:]
-        raise OpsError(
-            f"Cannot install {what} on the box: {message}. What was there is unchanged. Check the disk: invoke ec2.disk"
-        )
+        message = full_disk.take_reason(b"".join(output).decode(errors="replace"))
+        fix = full_disk.suggest_fix(message, "Check the disk: invoke ec2.disk")
+        raise OpsError(f"Cannot install {what} on the box: {message}. What was there is unchanged. {fix}")
     return True
 
 

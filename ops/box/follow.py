@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Any
 
+from ops.box import access, full_disk
 from ops.box.remote_jobs import MOST_MISSES, UNDER_WAY, BoxFolders, LogPrinter, read_status
 from ops.core import ssh
-from ops.core.aws.account import Account, iterate_poll_intervals
+from ops.core.aws.account import iterate_poll_intervals
 from ops.core.errors import INTERRUPTED, OpsError, Unreachable
 from ops.core.output import say
 from ops.core.ssh import Connection
@@ -41,9 +41,9 @@ class Follower:
             ) from error
         self.lines.print(b"", last=True)
         if found["state"] != "Completed":
-            raise OpsError(
-                f"{self.name} {found['state'].lower()}: {found.get('reason', 'no reason given')}\nRead its log: invoke ec2.logs"
-            )
+            reason = full_disk.take_reason(found.get("reason", ""))
+            fix = full_disk.suggest_fix(reason, f"Read its log: invoke ec2.logs --job {self.name}")
+            raise OpsError(f"{self.name} {found['state'].lower()}: {reason}. {fix}")
         return found
 
     def format_attach_command(self) -> str:
@@ -67,9 +67,9 @@ class Follower:
                     raise Unreachable(
                         f"{explained} {self.name} keeps running. Follow it from here: {self.format_attach_command()}"
                     ) from error
-                if str(explained) != last_message:
-                    last_message = str(explained)
-                    say(f"{last_message} {self.name} keeps running; reconnecting ...")
+                if access.strip_hints(explained) != last_message:
+                    last_message = access.strip_hints(explained)
+                    say(f"{last_message}. {self.name} keeps running; reconnecting ...")
                 time.sleep(next(waits))
 
     def _watch_job(self, link: Connection) -> dict[str, Any]:
@@ -96,28 +96,3 @@ class Follower:
             path = ssh.quote_command(self.folder + "/log")
             self.offset = int(ssh.run(link, f"head -n {self.lines.number - 1} {path} 2>/dev/null | wc -c"))
         return read_status(link, self.folder, f"tail -c +{self.offset + 1} log 2>/dev/null | head -c {PIECE}")
-
-
-def print_from_bucket(account: Account, name: str, line: int) -> dict[str, Any]:
-    """Print the log that a job left in the bucket, from a line on; return its last status. Raises OpsError."""
-    status, log = read_from_bucket(account, name)
-    LogPrinter(line).print(b"\n".join(log.split(b"\n")[line - 1 :]), last=True)
-    return status
-
-
-def read_from_bucket(account: Account, name: str) -> tuple[dict[str, Any], bytes]:
-    """Return what a job left in the bucket, for a box that no longer runs: its last status and its log. Raises OpsError without them."""
-    ours = f"{account.settings.prefix}-box"
-    if not name.startswith(ours):
-        raise OpsError(
-            f"{name} is not a job of this stack's box: their names begin with {ours}. List them: invoke ec2.ps"
-        )
-    found = []
-    for file in ("status.json", "log"):
-        content = account.bucket.get_object_or_none(f"jobs/{name}/output/{file}")
-        if content is None:
-            raise OpsError(
-                f"There is no running box, and {name} left no {file} in the bucket. List the jobs: invoke ec2.ps"
-            )
-        found.append(content)
-    return json.loads(found[0]), found[1]

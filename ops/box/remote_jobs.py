@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
 
+from ops.box import full_disk
 from ops.box.file_sync import FileSet, send_files
 from ops.core import ssh
 from ops.core.aws.account import Account
@@ -80,8 +81,10 @@ def send_wheels(account: Account, link: Connection, folders: BoxFolders, job: sp
     install = ssh.quote_command(settings.ec2.python, folders.code(job) + "/boxside/wheels.py", sha, target)
     command = f"mkdir -p {ssh.quote_command(str(folders.home / 'wheels'))} && {install}"
     output: list[bytes] = []
-    if ssh.stream_command(link, command, [url.encode() + b"\n"], output.append):
-        raise OpsError(f"Cannot install the wheels on the box: {b''.join(output).decode(errors='replace')[-500:]}")
+    if ssh.stream_answer(link, command, [url.encode() + b"\n"], output.append):
+        reason = full_disk.take_reason(b"".join(output).decode(errors="replace"))
+        fix = full_disk.suggest_fix(reason, "Try again: invoke ec2.sync")
+        raise OpsError(f"Cannot install the wheels on the box: {reason}. {fix}")
     return target
 
 
@@ -113,13 +116,14 @@ def fetch_data(account: Account, link: Connection, job: spec.TrainingSpec, wheel
         lines.print(data)
 
     command = f'PYTHONPATH="$HOME"/{ssh.quote_command(wheels)} {program}'
-    code = ssh.stream_command(
+    code = ssh.stream_answer(
         link, command, [json.dumps(build_job_request(account, job, job.name, resume=True)).encode()], receive
     )
-    last = b"".join(output).decode(errors="replace").strip().splitlines()[-1:] or ["no output"]
+    last = full_disk.take_reason(b"".join(output).decode(errors="replace"))
     if code:
-        raise OpsError(f"The box could not fetch the dataset: {last[0]}. Check: invoke ec2.disk; invoke data.verify")
-    return last[0]
+        fix = full_disk.suggest_fix(last, "Check the dataset: invoke data.verify")
+        raise OpsError(f"The box could not fetch the dataset: {last}. {fix}")
+    return last
 
 
 def start_job(account: Account, link: Connection, job: spec.TrainingSpec, attempt: str, resume: bool) -> bool:
@@ -138,13 +142,13 @@ def start_job(account: Account, link: Connection, job: spec.TrainingSpec, attemp
         f"export PYTHONPATH={path}; {build_detached_command(program, folder + '/log', attempt)}"
     )
     output: list[bytes] = []
-    code = ssh.stream_command(
+    code = ssh.stream_answer(
         link, command, [json.dumps(build_job_request(account, job, attempt, resume)).encode()], output.append
     )
     if code not in (0, TAKEN):
-        raise OpsError(
-            f"Cannot start the job on the box: {b''.join(output).decode(errors='replace')[-300:]} Check the disk: invoke ec2.disk"
-        )
+        reason = full_disk.take_reason(b"".join(output).decode(errors="replace"))
+        fix = full_disk.suggest_fix(reason, "Check the disk: invoke ec2.disk")
+        raise OpsError(f"Cannot start the job on the box: {reason}. {fix}")
     return code == 0
 
 
@@ -253,11 +257,3 @@ def terminate_job(link: Connection, folders: BoxFolders, name: str) -> dict[str,
 def read_log_tail(link: Connection, folders: BoxFolders, name: str, lines: int) -> bytes:
     """Return the last lines of the job's log."""
     return ssh.read(link, f"tail -n {int(lines)} {ssh.quote_command(folders.job(name))}/log")
-
-
-def list_bucket_jobs(account: Account) -> list[dict[str, Any]]:
-    """Return the box's last 20 jobs that left a status in the bucket, the newest first; none without a bucket."""
-    bucket = account.bucket
-    listed = bucket.objects(f"jobs/{account.settings.prefix}-box") if bucket.exists() else []
-    statuses = sorted((o for o in listed if o["Key"].endswith("/status.json")), key=lambda o: o["LastModified"])
-    return [{"job": o["Key"].split("/")[1]} | json.loads(bucket.get(o["Key"])) for o in reversed(statuses[-20:])]

@@ -14,6 +14,10 @@ from ops.core.ssh import Connection
 from ops.jobs import spec
 
 
+class UnknownJob(OpsError):
+    """No job of this name was ever started on this box."""
+
+
 @dataclass(frozen=True)
 class SyncResult:
     """The result of a sync. `sent` says whether the code had to be sent; `data` is the last line of output about the dataset."""
@@ -59,23 +63,19 @@ def start_or_join(account: Account, have: Facts, job: spec.TrainingSpec, again: 
 
 
 def find_job(link: Connection, folders: remote_jobs.BoxFolders, name: str) -> str:
-    """Return the job of this name, the newest for "". Raises OpsError when it was never started on this box."""
+    """Return the job of this name, the newest for "". Raises UnknownJob when it was never started on this box."""
     found = name or remote_jobs.find_newest_job(link, folders)
     if not found or found not in remote_jobs.list_job_names(link, folders):
-        raise OpsError(f"{found or 'No job'} was never started on this box. List its jobs: invoke ec2.ps")
+        raise UnknownJob(f"{found or 'No job'} was never started on this box. List its jobs: invoke ec2.ps")
     return found
 
 
 def find_running_job(account: Account, have: Facts) -> str:
-    """Return the job under way, or "". An unreachable box is reported and counts as having none."""
+    """Return the job under way, or "". Raises Unreachable when the box does not answer."""
     folders = remote_jobs.locate_folders(account.settings)
-    try:
-        with access.open_box_connection(account, have, use=False) as link:
-            name = remote_jobs.find_newest_job(link, folders)
-            return name if name and remote_jobs.is_job_under_way(link, folders, name) else ""
-    except OpsError as error:
-        say(f"Could not check for a running job: {error}")
-        return ""
+    with access.open_box_connection(account, have, use=False) as link:
+        name = remote_jobs.find_newest_job(link, folders)
+        return name if name and remote_jobs.is_job_under_way(link, folders, name) else ""
 
 
 def end_job(account: Account, have: Facts, name: str) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from invoke import Context
 
-from ops.core.errors import FINDINGS, OpsError
+from ops.core.errors import FINDINGS, OpsError, Unreachable
 from ops.core.output import format_table, say
 from ops.core.task import Result, request_confirmation, run_plan, task
 
@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from ops.core.aws.account import Account
 
 ROLE = "operator-infra"
+WAITS = (
+    "The command has ended, but a program that it started still writes to this terminal, so ec2.run waits for it. Ctrl-C ends the "
+    "wait; the program may end at its next output. Next time: invoke ec2.run 'nohup PROGRAM > FILE 2>&1 < /dev/null &'"
+)
 
 
 @task(
@@ -82,11 +86,11 @@ def stop(c: Context, yes: bool = False) -> Result | None:
     """Stop the box and keep its disk.
 
     A running job writes a checkpoint first, and the next ec2.train resumes
-    from it.
+    from it. Asks first when a job runs, or when the box does not answer.
 
     Example: invoke ec2.stop --yes
     """
-    from ops.box import facts, plan, training
+    from ops.box import access, facts, plan, training
     from ops.core.aws.account import Account
 
     account = Account.from_context(c, ROLE)
@@ -94,12 +98,16 @@ def stop(c: Context, yes: bool = False) -> Result | None:
     if have.box is None or have.state == "stopped":
         return Result({"made": 0}, f"{have.instance_id} is already stopped." if have.box else "There is no box.")
     account.guard()
-    # Not under --dry: finding a job needs a login, and a login pushes a key.
-    name = training.find_running_job(account, have) if have.state == "running" and not c.config.run.dry else ""
-    warning = (
-        f"{name} is running on {have.instance_id}; it writes a checkpoint, and ec2.train resumes it. " if name else ""
-    )
-    request_confirmation(c, account, f"{warning}This stops {have.instance_id}.", yes=yes or not name)
+    name, warning = "", ""
+    if have.state == "running" and not c.config.run.dry:  # finding a job needs a login, and a login pushes a key
+        try:
+            if name := training.find_running_job(account, have):
+                warning = f"{name} is running on {have.instance_id}; it writes a checkpoint, and ec2.train resumes it. "
+        except OpsError as error:
+            warning = f"Could not check for a running job: {access.strip_hints(error)}. A job that runs ends without a last checkpoint. "
+    if yes and warning:
+        say(warning.rstrip())
+    request_confirmation(c, account, f"{warning}This stops {have.instance_id}.", yes=yes or not warning)
     if name:
         training.end_job(account, have, name)
     done = run_plan(c, account, plan.stop_box_steps, have)
@@ -307,20 +315,24 @@ def attach(c: Context, job: str = "", line: int = 1) -> Result:
     """
     from functools import partial
 
-    from ops.box import access, facts, follow, remote_jobs, training
+    from ops.box import access, bucket_jobs, facts, follow, remote_jobs, training
     from ops.core.aws.account import Account
 
     account = Account.from_context(c, ROLE)
     if line < 1:
         raise OpsError(f"--line must be 1 or more, not {line}.")
     have = facts.read(account)
-    if job and have.state != "running":
-        found = follow.print_from_bucket(account, job, line)
-        detail = found.get("artefact", found.get("reason", "-"))
-        return Result({"job": job, **found}, f"{job}: {found['state']}: {detail}")
+    if have.state != "running":
+        name = job or bucket_jobs.find_newest_job(account, have)
+        found = bucket_jobs.print_log(account, name, line)
+        return Result({"job": name, **found}, f"{name}: {bucket_jobs.describe(found)}")
     there = remote_jobs.locate_folders(account.settings)
-    with access.open_box_connection(account, have) as link:
-        name = training.find_job(link, there, job)
+    try:
+        with access.open_box_connection(account, have) as link:
+            name = training.find_job(link, there, job)
+    except Unreachable as error:
+        hint = "A running job trains on; its log is in the bucket: invoke ec2.logs"
+        raise OpsError(f"{error}. {hint}") from error
     found = follow.Follower(there, name, line).follow(partial(training.connect_to_current_box, account))
     return Result({"job": name, **found}, f"{name}: {found['state']}: {found['artefact']}")
 
@@ -328,6 +340,9 @@ def attach(c: Context, job: str = "", line: int = 1) -> Result:
 @task(help={"command": "Command to run on the box, as one quoted argument; its shell expands pipes and variables."})
 def run(c: Context, command: str) -> Result | None:
     """Run a command on the box; print its output and exit with its code.
+
+    It waits until every program that writes to its output has ended. One that
+    is to go on alone: ec2.run 'nohup PROGRAM > FILE 2>&1 < /dev/null &'
 
     Example: invoke ec2.run 'nvidia-smi'
     """
@@ -337,6 +352,10 @@ def run(c: Context, command: str) -> Result | None:
     from ops.core.aws.account import Account
     from ops.core.ssh import stream_command
 
+    def write_output(data: bytes) -> None:
+        sys.stdout.buffer.write(data)
+        sys.stdout.buffer.flush()  # a log that is followed is seen as it grows
+
     account = Account.from_context(c, ROLE)
     have = facts.read(account)
     instance_id = access.check(have)["InstanceId"]
@@ -345,8 +364,7 @@ def run(c: Context, command: str) -> Result | None:
         return None
     hint = "The command may have ended or may still run: invoke ec2.run 'ps aux'. Training jobs are not affected."
     with access.open_box_connection(account, have, hint) as link:
-        code = stream_command(link, command, on_output=sys.stdout.buffer.write)
-    sys.stdout.flush()
+        code = stream_command(link, command, write_output, lambda: say(WAITS))
     return Result({"code": code}, "", code=code)
 
 
@@ -396,15 +414,17 @@ def ssh_config(c: Context) -> Result:
     }
 )
 def fetch(c: Context, path: str, to: str = ".") -> Result | None:
-    """Download a file or folder from the box.
+    """Download a file or folder from the box, completely or not at all.
 
-    A local file of the same name is never overwritten.
+    A local file of the same name is never overwritten. Sockets, fifos and
+    devices are left out, and named.
 
     Example: invoke ec2.fetch PATH --to DIR
     """
     from ops.box import access, facts
     from ops.box.download import download_from_box
     from ops.core.aws.account import Account
+    from ops.core.text import escape_control_characters
 
     account = Account.from_context(c, ROLE)
     if Path(path).name in ("", ".."):
@@ -419,32 +439,48 @@ def fetch(c: Context, path: str, to: str = ".") -> Result | None:
         return None
     hint = f"The partial download was deleted. Try again: invoke ec2.fetch {path}"
     with access.open_box_connection(account, have, hint) as link:
-        size = download_from_box(link, path, target)
-    return Result({"path": str(target), "bytes": size}, f"{target}: {size / 1e6:.1f} MB")
+        found = download_from_box(link, path, target)
+    text = f"{target}: {found.files} file{'s' * (found.files != 1)}, {found.bytes / 1e6:.1f} MB"
+    if found.left_out:
+        text += f"\nLeft out, because they have no content: {escape_control_characters(', '.join(found.left_out))}"
+    data = {"path": str(target), "files": found.files, "bytes": found.bytes, "left_out": list(found.left_out)}
+    return Result(data, text)
 
 
 @task(help={"json": "Print the result as JSON."})
 def disk(c: Context, json: bool = False) -> Result:
-    """Show the free space and the largest folders on the disk of the box.
+    """Show the free space on the disk of the box, and what takes up most.
 
-    Exit code 7 if the disk is nearly full.
+    The largest paths outside Kennel's folder are of the home folder, /tmp and
+    /var. Exit code 7 if the disk is nearly full.
 
     Example: invoke ec2.disk
     """
     from ops.box import access, disk, facts
     from ops.core.aws.account import Account
+    from ops.core.text import escape_control_characters
 
     account = Account.from_context(c, ROLE)
     with access.open_box_connection(account, facts.read(account), "Nothing was changed.", use=False) as link:
         found = disk.measure_disk(link, account.settings)
+        advice = disk.advise(account, link, found) if found.is_full else ""
     rows = [(name, f"{size:.3f}") for name, size in sorted(found.parts.items(), key=lambda part: -part[1])]
-    verdict = "the disk is nearly full. Next: invoke ec2.clean" if found.is_full else "enough space"
-    table = format_table((f"folder in {found.home}", "GB"), rows)
-    text = f"{found.free:.1f} of {found.total:.1f} GB are free: {verdict}\n{table}"
-    sizes = {"total_gb": round(found.total, 2), "free_gb": round(found.free, 2)}
-    return Result(
-        {**sizes, "full": found.is_full, "parts_gb": found.parts}, text, code=FINDINGS if found.is_full else 0
-    )
+    rows.append((f"outside {found.home}", f"{found.outside:.3f}"))
+    verdict = f"the disk is nearly full. {advice}" if advice else "enough space"
+    text = f"{found.free:.1f} of {found.total:.1f} GB are free: {verdict}\n"
+    text += format_table((f"folder in {found.home}", "GB"), rows)
+    if found.largest:
+        largest = [(escape_control_characters(path), f"{size:.3f}") for path, size in found.largest]
+        text += "\n" + format_table((f"largest outside {found.home}", "GB"), largest)
+    data = {
+        "total_gb": round(found.total, 2),
+        "free_gb": round(found.free, 2),
+        "full": found.is_full,
+        "parts_gb": found.parts,
+        "outside_gb": round(found.outside, 3),
+        "largest_gb": dict(found.largest),
+    }
+    return Result(data, text, code=FINDINGS if found.is_full else 0)
 
 
 @task(help={"yes": "Skip the confirmation prompt."})
@@ -468,7 +504,9 @@ def clean(c: Context, yes: bool = False) -> Result:
         total = sum(size for _, size in found)
         for name, size in found:
             say(f"~ {name}  {size / 1e6:.1f} MB")
-        if c.config.run.dry or not found:
+        if not found:
+            return Result({"gone": found}, "There is nothing to delete. What fills the disk: invoke ec2.disk")
+        if c.config.run.dry:
             return Result({"gone": found}, f"{total / 1e6:.1f} MB can be deleted.")
         request_confirmation(c, account, f"This deletes {total / 1e6:.1f} MB on {have.instance_id}.", yes=yes)
         disk.clean_disk(link, account.settings, shards, dry=False)
@@ -479,26 +517,24 @@ def clean(c: Context, yes: bool = False) -> Result:
 def ps(c: Context, json: bool = False) -> Result:
     """List the jobs of the box with their states.
 
-    If the box does not run, the jobs that left files in the bucket are listed.
+    If the box is off or cannot be reached, the jobs that left files in the
+    bucket are listed, with the time of their last report.
 
     Example: invoke ec2.ps
     """
-    from ops.box import access, facts, remote_jobs, status
+    from ops.box import bucket_jobs, facts, full_disk
     from ops.core.aws.account import Account
 
     account = Account.from_context(c, ROLE)
-    have = facts.read(account)
-    if have.state != "running":
-        found = remote_jobs.list_bucket_jobs(account)
-        note = f"The box is not running; {'these jobs are in the bucket' if found else 'the bucket has no job'}."
-    else:
-        with access.open_box_connection(account, have, "Nothing was changed.", use=False) as link:
-            found, note = (
-                remote_jobs.list_jobs(link, remote_jobs.locate_folders(account.settings)),
-                status.read_gpu_status(link),
-            )
+    found, note = bucket_jobs.list_jobs(account, facts.read(account))
     rows = [
-        (job["job"], job["state"], "yes" if job.get("alive") else "no", job.get("reason", "-")[:80]) for job in found
+        (
+            job["job"],
+            job["state"],
+            bucket_jobs.format_running(job),
+            full_disk.take_reason(job.get("reason", "-"))[:80],
+        )
+        for job in found
     ]
     return Result(found, "\n".join(filter(None, (format_table(("job", "state", "running", "reason"), rows), note))))
 
@@ -509,21 +545,17 @@ def ps(c: Context, json: bool = False) -> Result:
 def logs(c: Context, job: str = "", lines: int = 100) -> Result:
     """Print the last lines of a job's log.
 
-    If the box does not run, the log of --job comes from the bucket.
+    If the box is off or cannot be reached, the log comes from the bucket. A
+    running job uploads it every half minute.
 
     Example: invoke ec2.logs --job JOB --lines 50
     """
-    from ops.box import access, facts, follow, remote_jobs, training
+    from ops.box import bucket_jobs, facts
     from ops.core.aws.account import Account
 
     account = Account.from_context(c, ROLE)
     have = facts.read(account)
     if lines < 1:
         raise OpsError(f"--lines must be 1 or more, not {lines}.")
-    if have.state != "running" and job:
-        text = b"\n".join(follow.read_from_bucket(account, job)[1].rstrip(b"\n").split(b"\n")[-lines:])
-    else:
-        there = remote_jobs.locate_folders(account.settings)
-        with access.open_box_connection(account, have, "Nothing was changed.", use=False) as link:
-            text = remote_jobs.read_log_tail(link, there, training.find_job(link, there, job), lines)
+    text = bucket_jobs.read_log(account, have, job, lines)
     return Result({"log": text.decode(errors="replace")}, text.decode(errors="replace").rstrip("\n"))

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import re
+import secrets
 import shlex
 import socket
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,18 +20,33 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 from fabric import Config
 from fabric import Connection as Connection  # imported from here elsewhere: Fabric stays behind this module
-from invoke.exceptions import CommandTimedOut
 from paramiko import AuthenticationException, BadHostKeyException, RejectPolicy
 
 from ops.core.errors import OpsError, Unreachable
 
 CONNECT_S, COMMAND_S = 15, 60
 KEEPALIVE_S, SILENT_S = 15.0, 30.0  # between two keepalive requests, and to wait for a reply
+POLL_S, WAIT_S = (
+    0.5,
+    3.0,
+)  # between two looks at a silent command; how long output stays open before a word is said about it
 PAGE = "runbooks/box-unreachable.md"
 
 
 class Lost(Unreachable):
     """The connection was lost while it was in use."""
+
+
+class LoginError(OpsError):
+    """The login ended without running the command: a file that its shell reads ends it, or starts another program."""
+
+    def __init__(self, code: int, said: bytes) -> None:
+        lines = said.decode(errors="replace").strip().splitlines()
+        what = f"prints {lines[-1][:120]!r} and ends" if lines else "ends"
+        super().__init__(
+            f"The login on the box {what} with exit code {code} before it runs a command. A file that the shell reads at login, such "
+            f"as ~/.bashrc, does that. See {PAGE}"
+        )
 
 
 def ensure_key_pair(path: Path) -> str:
@@ -80,8 +97,7 @@ def connect_to_host(
             return open_socket()
 
     disable_paramiko_logging()
-    # These commands take no input; reading stdin would consume a script's own input.
-    config = Config(overrides={"run": {"in_stream": False}, "load_ssh_configs": False})
+    config = Config(overrides={"load_ssh_configs": False})
     box = Box(
         name, user=user, gateway="tunnel", connect_timeout=CONNECT_S, config=config,
         connect_kwargs={
@@ -146,23 +162,13 @@ def disable_paramiko_logging() -> None:
 
 
 def run(box: Connection, command: str, timeout: float = COMMAND_S) -> str:
-    """Run a command and return its stdout; for small outputs, since Invoke's capture takes quadratic time.
-
-    Raises OpsError when the command fails, Lost when it hangs or the connection ends.
-    """
-    try:
-        done = box.run(command, hide=True, warn=True, timeout=timeout)
-    except (OSError, EOFError, CommandTimedOut) as error:
-        raise build_lost_error(error) from error
-    except Exception as error:
-        if type(error).__module__.startswith("paramiko"):
-            raise build_lost_error(error) from error
-        raise
-    if done.exited:
-        raise OpsError(
-            f"On the box, `{command.split(chr(10))[0][:80]}` exited with {done.exited}: {done.stderr.strip()[-500:]}"
-        )
-    return str(done.stdout)
+    """Run a command and return its stdout. Raises OpsError when it fails, Lost when it hangs or the connection ends."""
+    output, errors = bytearray(), bytearray()
+    code = stream_answer(box, command, (), output.extend, errors.extend, timeout)
+    if code:
+        first, said = command.split(chr(10))[0][:80], errors.decode(errors="replace").strip()[-500:]
+        raise OpsError(f"On the box, `{first}` exited with {code}: {said}")
+    return output.decode(errors="replace")
 
 
 def build_lost_error(error: Exception) -> Lost:
@@ -183,25 +189,118 @@ def translate_connection_errors() -> Iterator[None]:
 
 
 def stream_command(
-    box: Connection, command: str, data: Iterable[bytes] = (), on_output: Callable[[bytes], Any] | None = None
+    box: Connection, command: str, on_output: Callable[[bytes], Any], on_wait: Callable[[], Any] = lambda: None
 ) -> int:
-    """Run a command with `data` as its stdin, pass its output to `on_output` in pieces, and return its exit code. Raises Lost."""
+    """Run a command in the login's own shell, pass its output and errors to `on_output` in pieces; return its exit code.
+
+    `on_wait` is called once, when the command has ended and its output has been held open for WAIT_S. Raises Lost.
+    """
+    channel = open_channel(box, command, combine=True)
     with translate_connection_errors():
-        channel = box.transport.open_session(timeout=CONNECT_S)
-        channel.set_combine_stderr(True)
-        channel.exec_command(command)
+        channel.shutdown_write()
+    return receive_output(channel, on_output, on_wait=on_wait)
+
+
+def stream_answer(
+    box: Connection,
+    command: str,
+    data: Iterable[bytes] = (),
+    on_output: Callable[[bytes], Any] = lambda data: None,
+    on_error: Callable[[bytes], Any] | None = None,
+    timeout: float = math.inf,
+) -> int:
+    """Run a command in a shell that prints nothing of its own, with `data` as its stdin; return its exit code.
+
+    Its stdout goes to `on_output` in pieces, its stderr to `on_error`, or without one to `on_output` too. What the login prints
+    goes to neither. Raises Lost, and LoginError when the login does not run the command.
+    """
+    mark = secrets.token_hex(8)
+    output, errors = AfterMark(mark, on_output), AfterMark(mark, on_error or (lambda data: None))
+    channel = open_channel(box, mark_command(command, mark, combine=on_error is None))
+    # Both streams share one window: what is never read from one would stop the other.
+    reader = threading.Thread(target=drain_errors, args=(channel, errors.receive), daemon=True)
+    reader.start()
     for piece in data:
         if not send_piece(channel, piece):
             break
     with translate_connection_errors():
         channel.shutdown_write()
+    code = receive_output(channel, output.receive, timeout)
+    reader.join(CONNECT_S)
+    if not output.is_found:
+        raise LoginError(code, bytes(output.before + errors.before))
+    return code
+
+
+def mark_command(command: str, mark: str, combine: bool) -> str:
+    """Return a command line that prints `mark` on both streams, then runs `command` in sh, whatever the login's shell is."""
+    streams = "exec 2>&1; " if combine else ""
+    return f"exec sh -c {shlex.quote(f'echo {mark}; echo {mark} >&2; {streams}{command}')}"
+
+
+class AfterMark:
+    """The receiver of a stream that passes on what follows the line of the mark; `before` is what the login printed."""
+
+    def __init__(self, mark: str, on_data: Callable[[bytes], Any]) -> None:
+        self.line, self.on_data, self.before, self.is_found = f"{mark}\n".encode(), on_data, bytearray(), False
+
+    def receive(self, data: bytes) -> None:
+        if self.is_found:
+            self.on_data(data)
+            return
+        self.before += data
+        before, line, rest = self.before.partition(self.line)
+        if line:
+            self.before, self.is_found = before, True
+            if rest:
+                self.on_data(bytes(rest))
+
+
+def open_channel(box: Connection, command: str, combine: bool = False) -> Any:
+    with translate_connection_errors():
+        channel = box.transport.open_session(timeout=CONNECT_S)
+        channel.set_combine_stderr(combine)
+        channel.exec_command(command)
+    return channel
+
+
+def drain_errors(channel: Any, on_error: Callable[[bytes], Any]) -> None:
+    """Pass stderr on to its end; a connection that is lost meanwhile is reported by the reader of stdout."""
+    received = None
+    with suppress(OSError, EOFError):
+        while received != b"":
+            with suppress(TimeoutError):  # the channel's time limit is the reader's of stdout
+                received = channel.recv_stderr(1 << 16)
+                on_error(received)
+
+
+def receive_output(
+    channel: Any,
+    on_output: Callable[[bytes], Any],
+    timeout: float = math.inf,
+    on_wait: Callable[[], Any] = lambda: None,
+) -> int:
+    """Pass output on until it ends; return the exit code. Raises Lost, also when the command takes longer than `timeout`."""
+    began, ended_at, is_reported = time.monotonic(), math.inf, False
+    channel.settimeout(POLL_S)
     while True:
         with translate_connection_errors():
-            received = channel.recv(1 << 16)
-        if not received:
+            try:
+                received = channel.recv(1 << 16)
+            except TimeoutError:
+                received = None
+        if received == b"":
             break
-        if on_output:
+        if received:
             on_output(received)
+        now = time.monotonic()
+        if now - began > timeout:
+            channel.close()
+            raise Lost(f"The box did not finish a command within {timeout:g} s.")
+        ended_at = min(ended_at, now) if channel.exit_status_ready() else math.inf
+        if not is_reported and now - ended_at > WAIT_S:
+            is_reported = True
+            on_wait()
     with translate_connection_errors():
         code: int = channel.recv_exit_status()
     if code == -1:
@@ -222,10 +321,10 @@ def send_piece(channel: Any, piece: bytes) -> bool:
 
 
 def read(box: Connection, command: str) -> bytes:
-    """Run a command and return its output, byte for byte, whatever its exit code. Raises Lost."""
-    output: list[bytes] = []
-    stream_command(box, command, on_output=output.append)
-    return b"".join(output)
+    """Run a command and return its stdout, byte for byte, whatever its exit code. Raises Lost and LoginError."""
+    output = bytearray()
+    stream_answer(box, command, (), output.extend, lambda data: None)
+    return bytes(output)
 
 
 def quote_command(*parts: str) -> str:

@@ -17,6 +17,7 @@ from sandbox.ec2.box import Box
 
 KEY_S = 60.0  # how long a pushed key is valid, as on AWS
 CHUNK = 64 << 10
+HELD_OPEN_S = 0.5  # after a command has ended, its output counts as held open
 
 
 class Login(asyncssh.SSHServer):
@@ -89,17 +90,34 @@ async def serve_command(box: Box, process: Any) -> None:
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
     )
-    feeding = asyncio.ensure_future(feed_input(process, child))
+    feeding, reporting = (asyncio.ensure_future(work(process, child)) for work in (feed_input, report_early_exit))
     try:
         await asyncio.gather(copy_stream(child.stdout, process.stdout), copy_stream(child.stderr, process.stderr))
         code = await child.wait()
-        process.exit(code if code >= 0 else 128 - code)
+        if reporting.done():
+            process.close()
+        else:
+            process.exit(derive_exit_status(code))
     except (OSError, asyncssh.Error):
         pass
     finally:
         feeding.cancel()
+        reporting.cancel()
         if child.returncode is None:
             processes.signal_group(child.pid, signal.SIGTERM)
+
+
+def derive_exit_status(code: int) -> int:
+    return code if code >= 0 else 128 - code
+
+
+async def report_early_exit(process: Any, child: Any) -> None:
+    """Send the exit status of a command that has ended while a program that it started holds its output open, as OpenSSH's server does."""
+    while child.returncode is None:
+        await asyncio.sleep(HELD_OPEN_S)
+    await asyncio.sleep(HELD_OPEN_S)
+    # asyncssh's own exit() closes the channel too.
+    process.channel._send_request(b"exit-status", asyncssh.packet.UInt32(derive_exit_status(child.returncode)))
 
 
 async def feed_input(process: Any, child: Any) -> None:

@@ -141,7 +141,9 @@ def test_box_disk_full_page_frees_the_disk(make_stack, inject_fault, pictures):
     assert page.confirmed()
     refused = cli("ec2.train", ok=False)
     assert refused.code == 1
-    assert "No space left on device" in refused.err
+    assert "Traceback" not in refused.err
+    assert "No space left on device" in refused.err.splitlines()[-1]
+    assert refused.err.rstrip().endswith("See runbooks/box-disk-full.md")
     assert not page.works("room")
     assert page.works("clean")
     assert page.verified()

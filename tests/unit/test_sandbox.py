@@ -1,10 +1,13 @@
 """The local AWS as a process: it starts once, lets only its own in, and leaves nothing behind."""
 
+import os
+import subprocess
 from urllib.parse import parse_qs
 
+import psutil
 import pytest
 
-from sandbox import request_log
+from sandbox import processes, request_log
 from sandbox.faults import Fault, Faults
 from sandbox.http import routes
 
@@ -53,3 +56,13 @@ def test_faults_are_used_up():
     ]
     with pytest.raises(ValueError, match="no such fault"):
         faults.add(Fault("A", "explode"))
+
+
+def test_processes_that_end_meanwhile_are_left_out():
+    ended = subprocess.Popen(["true"])
+    gone = psutil.Process(ended.pid)
+    ended.wait()
+    rows = processes.describe_processes([gone, psutil.Process()])
+    assert [pid for pid, *_ in rows] == [os.getpid()]
+    assert rows[0][1] > 1 << 20
+    assert "python" in rows[0][2]

@@ -4,7 +4,8 @@
                                                writes JOB.json and puts the code folder on PYTHONPATH
 
 It reads the data and writes the artefact with the instance's role, so the operator may disconnect. Each checkpoint is
-uploaded when it is written, so a spot interruption loses only the steps since the last one.
+uploaded when it is written, so a spot interruption loses only the steps since the last one. Status and log are uploaded
+every half minute, so that they can be read while the box cannot be reached.
 """
 
 import fcntl
@@ -26,6 +27,7 @@ CODE = Path(__file__).resolve().parent.parent
 HOME = CODE.parent.parent
 LOCK_TRIES = 50  # one every 0.2 s
 CHECK_S = 5.0  # seconds between two checks of instance metadata and checkpoint, as AWS advises
+REPORT_S = 30.0  # seconds between two uploads of status and log, which are read while the box cannot be reached
 CHECKPOINT = "checkpoint.pt"
 
 
@@ -37,7 +39,8 @@ class Job:
         self.opt = file.parent / "opt-ml"
         self.output = request["output"].rsplit("/", 1)[0]
         self.checkpoint = HOME / "checkpoints" / request["checkpoints"] / CHECKPOINT
-        self.uploaded_at = self.checked_at = 0.0  # times of the uploaded checkpoint and the last check
+        # times of the uploaded checkpoint, the last check and the last report
+        self.uploaded_at = self.checked_at = self.reported_at = 0.0
 
     @property
     def checkpoint_key(self) -> str:
@@ -48,6 +51,7 @@ class Job:
         part = self.folder / "status.json.part"
         part.write_text(json.dumps({"state": state, "time": time.time(), "pid": os.getpid(), **more}))
         part.replace(self.folder / "status.json")
+        self.reported_at = 0.0  # the next check reports it
 
     def prepare(self) -> None:
         """Lay out the files that SageMaker would provide, and the checkpoint that all attempts share, maybe from S3."""
@@ -99,6 +103,9 @@ class Job:
         if time.monotonic() - self.checked_at > CHECK_S:
             self.checked_at = time.monotonic()
             self.send_checkpoint()
+            if time.monotonic() - self.reported_at > REPORT_S:
+                self.reported_at = time.monotonic()
+                self.report()
             if when := spot_notice.read_interruption_time():
                 return f"spot interruption at {when}"
         return ""
@@ -204,6 +211,10 @@ def main(file: Path) -> int:
         mark_newest(job.folder)
         try:
             return job.run()
+        except (fetch_data.DiskFull, OSError) as error:  # one line says it all; the operator follows this log
+            print(error, flush=True)
+            job.write_status("Failed", code=1, reason=str(error))
+            return 1
         except Exception as error:
             job.write_status("Failed", code=1, reason=f"{type(error).__name__}: {error}")
             raise
