@@ -157,6 +157,17 @@ def list_resource_types(action: str) -> list[dict[str, Any]]:
 
 
 @lru_cache(100_000)
+def list_required_types(action: str) -> tuple[tuple[str, str], ...]:
+    """Return (type, ARN with `*` for what varies) of each resource that every request for the action names: AWS asks for all."""
+    needed = {
+        one["name"] for one in (find_details(action) or {"resourceTypes": []})["resourceTypes"] if one["required"]
+    }
+    return tuple(
+        (one["key"], PLACE.sub("*", one["arn"])) for one in list_resource_types(action) if one["key"] in needed
+    )
+
+
+@lru_cache(100_000)
 def list_arn_patterns(action: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(PLACE.sub("*", one["arn"]) for one in list_resource_types(action)))
 
