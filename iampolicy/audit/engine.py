@@ -52,7 +52,7 @@ def name_permission_set(finding: Finding, permission_set: str) -> Finding:
         return finding
     fix = f"change the permission set {permission_set} in Identity Center"
     if finding.rule == "IAM-USE-001":
-        return replace(finding, fix=f"if nobody needs it, {fix}: end its assignments to this account")
+        return replace(finding, fix=f"if no one needs it, {fix}: end its assignments to this account")
     return replace(finding, fix=f"{fix}: {finding.fix}")
 
 

@@ -41,7 +41,8 @@ SENDERS = frozenset(
 WITHOUT_MFA: KnownKeys = {"aws:multifactorauthpresent": (None, "false"), "aws:multifactorauthage": (None,)}
 # The forms of a token's subject: of GitHub in both spellings, GitLab, Terraform and Buildkite, Vercel, a cluster, and plain names.
 SUBJECTS = (
-    "repo:{0}/*:*", f"repo:{{0}}@{UNUSED_NAME}/*:*", "project_path:{0}/*:*", "organization:{0}:*", "owner:{0}:*", f"system:serviceaccount:{UNUSED_NAME}:{UNUSED_NAME}",
+    "repo:{0}/*:*", f"repo:{{0}}@{UNUSED_NAME}/*:*", "project_path:{0}/*:*", "organization:{0}:*", "owner:{0}:*",
+    f"system:serviceaccount:{UNUSED_NAME}:{UNUSED_NAME}",
     f"{UNUSED_NAME}/{UNUSED_NAME}", UNUSED_NAME,
 )  # fmt: skip
 # The same forms of one organisation, for a repository or workspace in it that no policy names; or any namespace of a cluster.

@@ -30,7 +30,11 @@ def describe_parse_error(error: ParseError, collection: Any, words: list[str]) -
         return f"There is no command {unknown}; " + (f"did you mean {near}?" if near else "see: invoke --list")
     if context is None or not context.name:
         return f"{message}. See: invoke --help"
-    return f"{message}.\n{find_example(collection, context.name)}\nSee: invoke --help {context.name}"
+    about = " ".join(f"{one.name}: {one.help}" for one in context.missing_positional_args if one.help)
+    return (
+        f"{message}. {about}".rstrip(" ")
+        + f"\n{find_example(collection, context.name)}\nSee: invoke --help {context.name}"
+    )
 
 
 def describe_wrong_value(error: ValueError, words: list[str]) -> str:
