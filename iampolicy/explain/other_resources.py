@@ -60,4 +60,4 @@ def is_allowed_on(asked: DecisionInput, pattern: str, arn: str) -> bool:
     if found is None:
         return False
     request = replace(asked.request, resource=found)
-    return replace(asked, request=request, resource=None, required=False).decision(possible=True).allowed
+    return replace(asked, request=request, resource=None, required=False).decide(possible=True).allowed

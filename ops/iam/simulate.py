@@ -74,7 +74,7 @@ def simulate_request(
         f"{simulation.extract_policy_name(arn)} is attached, but its document is missing: what it allows is unknown."
         for arn in have.list_missing_policies(p)
     ]
-    decision, others = asked.decision(), list_other_resources(asked)
+    decision, others = asked.decide(), list_other_resources(asked)
     # A policy that is missing may allow what no other one allows, and the owner of a resource may refuse what all allow.
     agreed = decision.allowed and all(one.allowed_on for one in others)
     lacks_own = decision.allowed or (decision.effect == "implicitDeny" and decision.layer in ("identity", "boundary"))
@@ -192,7 +192,7 @@ def compare_with_aws(
 
     It does not accept a role as the caller for a resource-based policy, so both sides leave that policy out.
     """
-    mine = replace(asked, resource=None, required=False).decision()
+    mine = replace(asked, resource=None, required=False).decide()
     args: dict[str, Any] = {
         "PolicySourceArn": p.arn,
         "ActionNames": [asked.request.action],
