@@ -17,7 +17,7 @@ from iampolicy.audit.rules_trust import COGNITO
 from iampolicy.errors import InputError
 from iampolicy.finding import SEVERITIES
 from ops.iam import roles, waivers
-from ops.iam.audit import audit_with_waivers, fold_paths, format_findings
+from ops.iam.audit import AuditSource, audit_with_waivers, count_findings, fold_paths, format_findings
 from ops.iam.expectations import Expectation, decide_expectation
 from ops.iam.removal import explain_removal_refusal
 from ops.iam.waivers import Waiver
@@ -1180,6 +1180,21 @@ def test_findings_of_an_administrator_are_one_row():
     assert "IAM-EXPO-002" not in shown
     assert "IAM-PASS-001" in shown
     assert shown.endswith("\n2 roles")
+
+
+def test_equal_findings_of_several_roles_are_one_row():
+    trust = doc(trusting(OWN_ROOT, **MFA))
+    result = [f for f in audited(account(*(role(f"r{n}", trust=trust) for n in range(8)))) if f.rule == "IAM-TRUST-003"]
+    shown = format_findings(result, "8 roles", Snapshot())
+    assert shown.count("IAM-TRUST-003") == 1
+    assert "r0, r1, r2, r3, r4, r5 and 2 more" in shown
+
+
+def test_waived_findings_are_counted_with_where_they_are():
+    have = account(role("r", allow("s3:*")))
+    result = audited(have, waivers=[waiver()])
+    source = AuditSource("the account", have, SETTINGS)
+    assert "1 waived (with their reasons: --json)" in count_findings(source, result)
 
 
 def test_many_escalation_paths_of_one_principal_are_one_row():
