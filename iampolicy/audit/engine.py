@@ -42,7 +42,9 @@ def run_audit(snapshot: Snapshot, options: AuditOptions | None = None) -> list[F
         for role in snapshot.roles.values()
         if is_of_identity_center(role.name, role.path) and role.name not in snapshot.users
     }
-    found = (name_permission_set(one, sets.get(one.principal, "")) for one in run_rules(context, chosen.facts))
+    found = run_rules(context, chosen.facts)
+    if sets:
+        found = (name_permission_set(one, sets.get(one.principal, "")) for one in found)
     return sort_by_severity(list(dict.fromkeys(found)))
 
 

@@ -42,7 +42,6 @@ def simulate(
     Example: invoke iam.simulate operator s3:GetObject 'arn:aws:s3:::BUCKET/*'
     """
     from iampolicy.account.snapshot import read
-    from iampolicy.explain.simulation import describe_layers
     from ops.core.aws.account import Account
     from ops.core.settings import load
     from ops.iam.roles import expand_known
@@ -50,7 +49,7 @@ def simulate(
         compare_with_aws,
         describe_simulation,
         format_decision,
-        format_hint,
+        format_reasons,
         read_offline,
         simulate_request,
     )
@@ -62,12 +61,7 @@ def simulate(
     have = read(account) if account else read_offline(settings, snapshot)
     request = (expand_known(principal, settings), action, expand_known(resource, settings))
     found = simulate_request(settings, have, account, request, [expand_known(one, settings) for one in context or []])
-    text = format_decision(found)
-    text += (
-        ["  " + one for one in describe_layers(found.asked, found.decision, found.keys)]
-        if explain
-        else [format_hint(found)]
-    )
+    text = [*format_decision(found), *format_reasons(found, explain)]
     data, code = describe_simulation(found), {"allowed": 0, "unknown": FINDINGS}.get(found.verdict, DENIED)
     if remote and account:
         theirs, line = compare_with_aws(account, found.principal, found.asked, found.keys)

@@ -150,14 +150,16 @@ def format_decision(found: Simulation) -> list[str]:
     return lines + [f"The call needs another resource too: {one}" for one in allowed] + found.notes
 
 
-def format_hint(found: Simulation) -> str:
-    """Return one line with a hint after a denial; "" for an allowed request."""
+def format_reasons(found: Simulation, in_full: bool) -> list[str]:
+    """Return a line for each part of each policy layer with `in_full`, else a hint after a denial."""
     asked, decision = found.asked, found.decision
+    if in_full:
+        return ["  " + one for one in simulation.describe_layers(asked, decision, found.keys)]
     missing = [simulation.restore_key_case(key, asked.request.action) for key in sorted(decision.missing)]
     if decision.allowed:
-        return ""
+        return []
     known = f"Missing condition keys: {', '.join(missing)} (give them with -c). " if missing else ""
-    return f"{known}See each policy layer: run the same command with --explain"
+    return [f"{known}See each policy layer: run the same command with --explain"]
 
 
 def describe_simulation(found: Simulation) -> dict[str, Any]:
