@@ -133,9 +133,12 @@ class Account:
 
     def list_all(self, service: str, call: str, key: str, **args: Any) -> list[Any]:
         """Return all items under `key`, over all pages. Raises AwsError."""
+        return [item for page in self.iterate_pages(service, call, **args) for item in page.get(key, [])]
+
+    def iterate_pages(self, service: str, call: str, **args: Any) -> Iterator[dict[str, Any]]:
+        """Yield the pages of one call. Raises AwsError."""
         try:
-            paginator = self.client(service).get_paginator(call)
-            return [item for page in paginator.paginate(**args) for item in page.get(key, [])]
+            yield from self.client(service).get_paginator(call).paginate(**args)
         except ClientError as error:
             raise self._convert_error(error) from error
 
