@@ -11,9 +11,11 @@ from typing import Any
 
 from invoke.config import Config
 from invoke.exceptions import Exit, ParseError
+from invoke.parser.parser import ParseMachine
 from invoke.program import Program
 
 read_arguments = Program.parse_tasks
+read_word = ParseMachine.handle
 read_runtime_file = Config.load_runtime
 
 
@@ -28,6 +30,7 @@ def install() -> None:
             "load_shell_env": load_environment,
         },
         Program: {"parse_tasks": parse_tasks, "no_tasks_given": print_first_commands},
+        ParseMachine: {"handle": handle_word},
     }
     for owner, methods in patches.items():
         for name, method in methods.items():
@@ -72,6 +75,18 @@ def parse_tasks(self: Any) -> None:
         from ops.core import typed_names
 
         raise Exit(typed_names.describe_wrong_value(error, self.core.unparsed), code=1) from None
+
+
+def handle_word(self: Any, word: str) -> None:
+    """Give a word that is no flag, value or command to a positional argument with a default: Invoke fills only those without."""
+    if self.context and not (word.startswith("-") or word in self.contexts or self.waiting_for_flag_value):
+        for argument in self.context.positional_args:
+            if argument.value is None:  # one without a default comes first, and is Invoke's own affair
+                break
+            if argument.raw_value is None:
+                argument.value = word
+                return
+    read_word(self, word)
 
 
 def print_first_commands(self: Any) -> None:

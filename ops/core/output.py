@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from datetime import datetime
 from typing import Any
 
 from ops.core.text import escape_control_characters
@@ -46,6 +48,69 @@ def show_progress(what: str, total: int) -> Iterator[Callable[[int], None]]:
     with Progress(*columns, console=Console(stderr=True), transient=True) as bars:
         bar = bars.add_task(what, total=total)
         yield lambda more: bars.update(bar, advance=more)
+
+
+@contextmanager
+def show_elapsed(what: str) -> Iterator[Callable[[str], None]]:
+    """Show a live line `what: state (12 s)` on a TTY while something is waited for. Call what it yields with each state.
+
+    Elsewhere each new state is one line. On a TTY a state becomes a line of its own when the next one begins.
+    """
+    began, shown = time.monotonic(), ""
+
+    def describe() -> str:
+        return escape_control_characters(f"  {what}{shown and f': {shown}'} ({time.monotonic() - began:.0f} s)")
+
+    if sys.stderr is None or not sys.stderr.isatty():
+
+        def print_state(state: str) -> None:
+            nonlocal shown
+            if state != shown:
+                shown = state
+                say(describe())
+
+        yield print_state
+        return
+    from rich.console import Console
+    from rich.live import Live
+    from rich.text import Text
+
+    def keep_state(state: str) -> None:
+        nonlocal shown
+        if shown and state != shown:
+            say(describe())
+        shown = state
+
+    console = Console(stderr=True)
+    # One thread redraws the line; Rich prints what `say` writes above it.
+    with Live(
+        get_renderable=lambda: Text(describe(), no_wrap=True, overflow="ellipsis"),
+        console=console,
+        refresh_per_second=2,
+        transient=True,
+        redirect_stdout=False,
+    ):
+        yield keep_state
+    if shown:
+        say(describe())
+
+
+def show_changes(frames: Iterable[tuple[str, str]]) -> None:
+    """Draw the first text of each frame over the one before on a TTY; elsewhere print the second, a line, when it has changed."""
+    if sys.stdout is None or not sys.stdout.isatty():
+        last = ""
+        for _, line in frames:
+            if line != last:
+                print(escape_control_characters(f"{datetime.now():%H:%M:%S}  {line}"), flush=True)
+                last = line
+        return
+    from rich.live import Live
+    from rich.text import Text
+
+    with Live(auto_refresh=False) as live:
+        for text, _ in frames:
+            drawn = f"{text}\n{datetime.now():%H:%M:%S}  Ctrl-C ends."
+            live.update(Text(escape_control_characters(drawn)), refresh=True)
 
 
 def format_table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from ops.core import pricing
 from ops.core.aws.account import Account, iterate_poll_intervals
-from ops.core.errors import OpsError
-from ops.core.output import say
+from ops.core.errors import OpsError, end_on_interrupt
+from ops.core.output import say, show_elapsed
 from ops.jobs.training_jobs import GROUP, UNDER_WAY, describe_existing, has_log_group
 
 # training/fit.py writes these two lines; tests/e2e/test_training.py checks that the two still match.
@@ -48,28 +49,24 @@ def follow_training_job(account: Account, name: str) -> dict[str, Any]:
 
     Ctrl-C does not stop the job; `invoke sm.attach NAME` follows it again.
     """
-    try:
-        described = watch_until_end(account, name)
-    except KeyboardInterrupt:
-        say(f"\n{name} keeps running. Follow it: invoke sm.attach {name}   Stop it: invoke sm.stop {name}")
-        raise
+    sentence = f"{name} keeps running. Follow it: invoke sm.attach {name}   Stop it: invoke sm.stop {name}"
+    with end_on_interrupt(sentence), show_elapsed(name) as show_state:
+        described = watch_until_end(account, name, show_state)
     if described["TrainingJobStatus"] != "Completed":
         reason = described.get("FailureReason", described["SecondaryStatus"])
         raise OpsError(f"{name} ended {described['TrainingJobStatus']}: {reason}\nNext: invoke sm.explain {name}")
     return described
 
 
-def watch_until_end(account: Account, name: str) -> dict[str, Any]:
+def watch_until_end(account: Account, name: str, show_state: Callable[[str], None]) -> dict[str, Any]:
     """Print the job's lines until it has ended; return its description."""
-    tail, seen = Tail(account, f"{name}/"), ""
+    tail = Tail(account, f"{name}/")
     for pause in iterate_poll_intervals():
         described: dict[str, Any] = account.call("sagemaker", "describe_training_job", TrainingJobName=name)
         progress = tail.print_new()  # after the description, so that an ended job's last lines are not missed
         if progress:
             say(f"{name}: {progress}  ${pricing.format_price(compute_job_cost(described), 4)} so far")
-        if described["SecondaryStatus"] != seen:
-            seen = described["SecondaryStatus"]
-            say(f"{name}: {seen}")
+        show_state(described["SecondaryStatus"])
         if described["TrainingJobStatus"] not in UNDER_WAY:
             return described
         time.sleep(min(pause, 5.0))
@@ -102,15 +99,21 @@ def parse_host_name(stream: str) -> str:
     return "-".join(stream.rsplit("/", 1)[-1].split("-")[:2])
 
 
-def read_log(account: Account, job: str) -> list[tuple[str, str]]:
-    """Return (host, line) of a training job's whole log. Raises OpsError when there is no such job."""
-    describe_existing(account, job)
-    streams = Tail(account, f"{job}/").read_new()
-    if not streams and not has_log_group(account):
-        raise OpsError(
-            f"The log group {GROUP} is missing, and the log of {job} with it. The next job creates it: invoke sm.train"
-        )
-    return [(parse_host_name(stream), line) for stream, lines in streams.items() for line in lines]
+def read_log(account: Account, job: str, follow: bool = False) -> Iterator[tuple[str, str]]:
+    """Yield (host, line) of a training job's log; with `follow`, until the job has ended. Raises OpsError without such a job."""
+    tail = Tail(account, f"{job}/")
+    for pause in iterate_poll_intervals():
+        described = describe_existing(account, job)
+        streams = tail.read_new()
+        ended = described["TrainingJobStatus"] not in UNDER_WAY
+        if not streams and (ended or not follow) and not has_log_group(account):
+            raise OpsError(
+                f"The log group {GROUP} is missing, and the log of {job} with it. The next job creates it: invoke sm.train"
+            )
+        yield from ((parse_host_name(stream), line) for stream, lines in streams.items() for line in lines)
+        if ended or not follow:
+            return
+        time.sleep(min(pause, 5.0))
 
 
 class Tail:

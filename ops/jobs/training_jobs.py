@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +11,7 @@ from ops.core.aws.account import Account
 from ops.core.errors import OpsError
 from ops.core.log_groups import log_group_steps
 from ops.core.nearest import find_nearest
+from ops.core.output import say
 from ops.core.plan import Change, Steps, Wait
 from ops.core.settings import Settings
 from ops.jobs.spec import TrainingSpec, build_spec_from_settings, read_commit
@@ -62,13 +64,40 @@ def build_missing_job_error(account: Account, name: str) -> OpsError:
     return OpsError(f"No job of this stack is called {name}. {hint} Start one: invoke sm.train")
 
 
+def name_job(account: Account, given: str, *statuses: str) -> str:
+    """Return the job's name that was given; without one the newest job of this stack that has one of these statuses, and say which.
+
+    Without `statuses`, any will do. Trials of a tuning job are left out. Raises OpsError when there is no such job.
+    """
+    if given:
+        return given
+    prefix = account.settings.prefix
+    order: dict[str, Any] = {
+        "NameContains": f"{prefix}-sm",
+        "SortBy": "CreationTime",
+        "SortOrder": "Descending",
+        "MaxResults": 100,
+    }
+    jobs = account.call("sagemaker", "list_training_jobs", **order)["TrainingJobSummaries"]
+    own = [job for job in jobs if re.match(rf"{re.escape(prefix)}-sm\d+-", job["TrainingJobName"])]
+    found = [job for job in own if not statuses or job["TrainingJobStatus"] in statuses]
+    if not found:
+        kind = f"{statuses[0].lower()} training job" if statuses else "training job"
+        raise OpsError(f"The stack {account.settings.stack.name} has no {kind}. Start one: invoke sm.train")
+    newest = max(found, key=lambda job: job["CreationTime"])
+    name: str = newest["TrainingJobName"]
+    say(f"The newest job is {name} ({newest['TrainingJobStatus']}, {newest['CreationTime']:%Y-%m-%d %H:%M} UTC).")
+    return name
+
+
 def find_newest_completed(account: Account, instances: int) -> str:
-    """Return the newest completed attempt with the current data, code and settings. Raises OpsError."""
+    """Return the newest completed attempt with the current data, code and settings, and say which. Raises OpsError."""
     have = facts(account, build_spec_from_settings(account, "sm", instances))
     if not have.completed:
         raise OpsError(
             f"No completed job with the current data, code and settings on {instances} hosts. Run: invoke sm.train --instances {instances}"
         )
+    say(f"The newest completed job of the current settings is {have.completed}.")
     return have.completed
 
 
