@@ -78,7 +78,7 @@ def parse_tasks(self: Any) -> None:
 
 
 def handle_word(self: Any, word: str) -> None:
-    """Give a word that is no flag, value or command to a positional argument with a default: Invoke fills only those without."""
+    """Give a word that is not a flag, a value or a command to a positional argument with a default: Invoke fills only those without."""
     if self.context and not (word.startswith("-") or word in self.contexts or self.waiting_for_flag_value):
         for argument in self.context.positional_args:
             if argument.value is None:  # one without a default comes first, and is Invoke's own affair

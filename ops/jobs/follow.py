@@ -11,8 +11,9 @@ from typing import Any
 from ops.core import pricing
 from ops.core.aws.account import Account, iterate_poll_intervals
 from ops.core.errors import OpsError, end_on_interrupt
+from ops.core.log_groups import has_log_group
 from ops.core.output import say, show_elapsed
-from ops.jobs.training_jobs import GROUP, UNDER_WAY, describe_existing, has_log_group
+from ops.jobs.training_jobs import GROUP, UNDER_WAY, describe_existing
 
 # training/fit.py writes these two lines; tests/e2e/test_training.py checks that the two still match.
 EPOCH = re.compile(r"^epoch (\d+)/(\d+)  train loss (\S+)  valid loss (\S+) .*?(\d+) images/s .*?([\d.]+) s$")
@@ -106,7 +107,7 @@ def read_log(account: Account, job: str, follow: bool = False) -> Iterator[tuple
         described = describe_existing(account, job)
         streams = tail.read_new()
         ended = described["TrainingJobStatus"] not in UNDER_WAY
-        if not streams and (ended or not follow) and not has_log_group(account):
+        if not streams and (ended or not follow) and not has_log_group(account, GROUP):
             raise OpsError(
                 f"The log group {GROUP} is missing, and the log of {job} with it. The next job creates it: invoke sm.train"
             )

@@ -9,7 +9,7 @@ from typing import Any
 from ops.core import pricing
 from ops.core.aws.account import Account
 from ops.core.errors import OpsError
-from ops.core.log_groups import log_group_steps
+from ops.core.log_groups import has_log_group, log_group_steps
 from ops.core.nearest import find_nearest
 from ops.core.output import say
 from ops.core.plan import Change, Steps, Wait
@@ -110,7 +110,7 @@ def facts(account: Account, job: TrainingSpec) -> Facts:
             completed, root = job.attempt(number), job.attempt(number + 1)
         newer = find_training_job(account, job.attempt(number + 1))
         number += bool(newer)
-    logged = has_log_group(account)
+    logged = has_log_group(account, GROUP)
     return Facts(job.attempt(number), described, *read_job_network(account), logged, completed, root)
 
 
@@ -127,11 +127,6 @@ def check_network(subnets: tuple[str, ...], group: str | None, purpose: str) -> 
     """Raise OpsError when AWS would have no network for the instances; `purpose` says what they do there."""
     if group is None or len(subnets) < 2:
         raise OpsError(f"There is no network to {purpose} in. Create it: invoke net.up")
-
-
-def has_log_group(account: Account) -> bool:
-    groups = account.list_all("logs", "describe_log_groups", "logGroups", logGroupNamePrefix=GROUP)
-    return any(group["logGroupName"] == GROUP for group in groups)
 
 
 def create_training_log_steps(settings: Settings) -> Steps:
