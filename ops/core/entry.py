@@ -5,8 +5,8 @@ Invoke lets a program replace these only as a program of its own; `invoke` is ev
 
 from __future__ import annotations
 
-import os
-import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from invoke.config import Config
@@ -14,7 +14,10 @@ from invoke.exceptions import Exit, ParseError
 from invoke.parser.parser import ParseMachine
 from invoke.program import Program
 
+from ops.core.streams import end_on_lost_output, open_closed_streams
+
 read_arguments = Program.parse_tasks
+print_and_exit = Program.parse_cleanup
 read_word = ParseMachine.handle
 read_runtime_file = Config.load_runtime
 
@@ -29,9 +32,14 @@ def install() -> None:
             "load_runtime": load_runtime,
             "load_shell_env": load_environment,
         },
-        Program: {"parse_tasks": parse_tasks, "no_tasks_given": print_first_commands},
+        Program: {
+            "parse_tasks": parse_tasks,
+            "parse_cleanup": finish_parsing,
+            "no_tasks_given": print_first_commands,
+        },
         ParseMachine: {"handle": handle_word},
     }
+    open_closed_streams()
     for owner, methods in patches.items():
         for name, method in methods.items():
             setattr(owner, name, method)
@@ -68,7 +76,8 @@ def parse_tasks(self: Any) -> None:
 
         words = self.core.unparsed
         if len(words) == 1 and words[0] in self.collection.collections:
-            print_text(typed_names.list_namespace(self.collection, words[0]))
+            with explain_lost_output():
+                print(typed_names.list_namespace(self.collection, words[0]))
             raise Exit from None
         raise Exit(typed_names.describe_parse_error(error, self.collection, words), code=1) from None
     except ValueError as error:  # a word where a flag takes a number
@@ -92,13 +101,23 @@ def handle_word(self: Any, word: str) -> None:
 def print_first_commands(self: Any) -> None:
     from ops.core import typed_names
 
-    print_text(typed_names.list_first_commands(self.collection))
+    print(typed_names.list_first_commands(self.collection))
     raise Exit
 
 
-def print_text(text: str) -> None:
-    """Print text on stdout; a reader that has closed it, as `head` does, ends the program without a traceback."""
+def finish_parsing(self: Any) -> None:
+    """Print lists and help as Invoke does, without a traceback when the output is lost."""
+    with explain_lost_output():
+        print_and_exit(self)
+
+
+@contextmanager
+def explain_lost_output() -> Iterator[None]:
+    """Word the error of an output that cannot be written, before a task runs."""
     try:
-        print(text, flush=True)
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        with end_on_lost_output():
+            yield
+    except OSError as error:
+        from ops.core.task import explain_error
+
+        raise explain_error(error) from error

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
-from typing import Any
+from typing import Any, TextIO
 
 from ops.core.text import escape_control_characters
 
@@ -23,15 +23,25 @@ def say(text: str) -> None:
 def paint_sign(text: str) -> str:
     """Return a line of a plan with its sign in colour on a TTY; NO_COLOR and TERM=dumb keep it plain."""
     colour = SIGNS.get(text[:2])
-    if colour is None or os.environ.get("NO_COLOR") or os.environ.get("TERM", "dumb") == "dumb":
+    if colour is None or not has_colour(sys.stderr):
         return text
-    return f"\x1b[{colour}m{text[0]}\x1b[0m{text[1:]}" if sys.stderr is not None and sys.stderr.isatty() else text
+    return f"\x1b[{colour}m{text[0]}\x1b[0m{text[1:]}"
+
+
+def format_heading(text: str) -> str:
+    """Return a heading for stdout: bold on a TTY."""
+    return f"\x1b[1m{text}\x1b[0m" if has_colour(sys.stdout) else text
+
+
+def has_colour(stream: TextIO) -> bool:
+    plain = os.environ.get("NO_COLOR") or os.environ.get("TERM", "dumb") == "dumb"
+    return not plain and stream.isatty()
 
 
 @contextmanager
 def show_progress(what: str, total: int) -> Iterator[Callable[[int], None]]:
     """Show a bar of `total` bytes on a TTY, one line elsewhere. Call what it yields with the number of bytes just moved."""
-    if sys.stderr is None or not sys.stderr.isatty():
+    if not sys.stderr.isatty():
         say(f"{what}: {total / 1e6:.1f} MB ...")
         yield lambda more: None
         return
@@ -61,7 +71,7 @@ def show_elapsed(what: str) -> Iterator[Callable[[str], None]]:
     def describe() -> str:
         return escape_control_characters(f"  {what}{shown and f': {shown}'} ({time.monotonic() - began:.0f} s)")
 
-    if sys.stderr is None or not sys.stderr.isatty():
+    if not sys.stderr.isatty():
 
         def print_state(state: str) -> None:
             nonlocal shown
@@ -97,7 +107,7 @@ def show_elapsed(what: str) -> Iterator[Callable[[str], None]]:
 
 def show_changes(frames: Iterable[tuple[str, str]]) -> None:
     """Draw the first text of each frame over the one before on a TTY; elsewhere print the second, a line, when it has changed."""
-    if sys.stdout is None or not sys.stdout.isatty():
+    if not sys.stdout.isatty():
         last = ""
         for _, line in frames:
             if line != last:
@@ -116,7 +126,7 @@ def show_changes(frames: Iterable[tuple[str, str]]) -> None:
 def format_table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
     """Return the rows as a table: full width when piped; on a TTY wrapped to its width, or in blocks where a word would be cut."""
     cells = [[escape_control_characters(str(cell)) for cell in row] for row in rows]
-    if sys.stdout is None or not sys.stdout.isatty():
+    if not sys.stdout.isatty():
         return format_grid(columns, cells, 1000)
     import shutil
 

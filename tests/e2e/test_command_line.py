@@ -2,7 +2,9 @@
 
 import json
 import os
+import re
 import subprocess
+import sys
 
 import pytest
 
@@ -69,3 +71,38 @@ def test_stdout_holds_json_alone(cli):
     done = subprocess.run(cli.argv("runbook.list", "--json"), cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stderr == ""
     assert len(json.loads(done.stdout)) > 5
+
+
+@pytest.mark.parametrize(
+    ("line", "codes", "unbuffered"),
+    [
+        ("{} >&-", (0,), ""),
+        ("{} 2>&-", (0,), ""),
+        ("{} <&- >&- 2>&-", (0,), ""),
+        ("{} | true; exit ${{PIPESTATUS[0]}}", (0, 141), ""),  # 0: the reader ended after the last line
+        ("{} | true; exit ${{PIPESTATUS[0]}}", (0, 141), "1"),
+        ("{} >/dev/full", (1,), ""),
+        ("{} >/dev/full", (1,), "1"),
+    ],
+)
+def test_lost_output_is_no_traceback(line, codes, unbuffered):
+    """What a task prints, and what Invoke prints before one."""
+    env = os.environ | {"PYTHONUNBUFFERED": unbuffered, "INVOKE": f"{sys.executable} -m invoke"}
+    for command in ("--list", "runbook.show endpoint-5xx"):
+        shell = f"( {line.format(f'$INVOKE {command}')} )"
+        done = subprocess.run(["bash", "-c", shell], cwd=ROOT, env=env, capture_output=True, text=True)
+        assert done.returncode in codes, command
+        assert done.stderr == "" or "full" in line, command
+        assert "full" not in line or re.fullmatch(r"A disk of this machine is full: \[Errno 28\] .*\n", done.stderr)
+
+
+def test_closed_streams_are_not_given_to_files(tmp_path):
+    """Without stdout and stderr, the next files opened would get their numbers, and what children print."""
+    code = (
+        "from ops.core import streams; streams.open_closed_streams(); import os, sys; file = open(sys.argv[1], 'w');"
+        "os.write(1, b'lost'); os.write(2, b'lost'); print('lost'); print('lost', file=sys.stderr); file.write('kept')"
+    )
+    path = tmp_path / "file"
+    argv = ["bash", "-c", '"$@" <&- >&- 2>&-', "bash", sys.executable, "-c", code, str(path)]
+    assert subprocess.run(argv, cwd=ROOT).returncode == 0
+    assert path.read_text() == "kept"
