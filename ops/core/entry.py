@@ -106,9 +106,23 @@ def print_first_commands(self: Any) -> None:
 
 
 def finish_parsing(self: Any) -> None:
-    """Print lists and help as Invoke does, without a traceback when the output is lost."""
+    """Print candidates at TAB, or lists and help as Invoke does, without a traceback when the output is lost."""
     with explain_lost_output():
+        if self.args.complete.value:
+            print_candidates(self)
+            raise Exit
         print_and_exit(self)
+
+
+def print_candidates(self: Any) -> None:
+    from ops.core import completion
+
+    words = self.core.remainder.split(" ")[1:] or [""]
+    default = self.config.stack.name
+    for candidate in completion.complete(
+        words, self.initial_context, self.parser.contexts, lambda: completion.read_stack_name(words, default)
+    ):
+        print(candidate)
 
 
 @contextmanager

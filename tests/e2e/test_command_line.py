@@ -3,8 +3,10 @@
 import json
 import os
 import re
+import shlex
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -106,3 +108,34 @@ def test_closed_streams_are_not_given_to_files(tmp_path):
     argv = ["bash", "-c", '"$@" <&- >&- 2>&-', "bash", sys.executable, "-c", code, str(path)]
     assert subprocess.run(argv, cwd=ROOT).returncode == 0
     assert path.read_text() == "kept"
+
+
+@pytest.mark.parametrize(
+    ("words", "found"),
+    [
+        (["runbook.show", "endpoint-5"], ["endpoint-5xx"]),
+        (["iam.check", "--role", "aud"], ["auditor"]),
+        (["runbook.show", "no such page"], [""]),
+    ],
+    ids=["page", "role", "nothing"],
+)
+def test_bash_completes_values(words, found):
+    """The script in a real bash, as readline calls it; nothing slow is loaded."""
+    quoted = shlex.join([str(Path(sys.executable).with_name("invoke")), *words])
+    script = (
+        f"source completions/kennel.bash; COMP_WORDS=({quoted}); COMP_CWORD={len(words)}; "
+        f"_complete_kennel {shlex.quote(quoted.split()[0])} {shlex.quote(words[-1])}; "
+        "printf '%s\\n' \"${COMPREPLY[@]}\"; complete -p invoke"
+    )
+    done = subprocess.run(["bash", "-c", script], cwd=ROOT, capture_output=True, text=True)
+    assert done.stderr == ""
+    assert done.stdout.splitlines() == [*found, "complete -o default -F _complete_kennel invoke"]
+
+
+def test_completion_loads_nothing_slow():
+    argv = [sys.executable, "-X", "importtime", "-m", "invoke", "--complete", "--", "invoke", "sm.report", ""]
+    done = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True)
+    loaded = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
+    assert done.returncode == 0
+    assert "ops.core.completion" in loaded
+    assert not loaded & {"botocore", "boto3", "pydantic", "rich", "paramiko", "numpy", "ops.core.aws"}
