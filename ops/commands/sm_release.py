@@ -172,6 +172,7 @@ def rollback(c: Context, to: str = "", because: str = "") -> Result | None:
     want = deployment.choose_rollback(account, have, to)
     if have.live == want.config:
         return Result({"release": want.release.digest}, f"Release {want.release.short} is already live.")
+    say(f"Rolling back to release {want.release.short} of {want.release.job}.")
     findings = deployment.compare_rollback(account, have, want.release)
     for finding in findings:
         say(f"Warning: the release to go back to differs from the live one: {finding}.")

@@ -91,7 +91,9 @@ def describe_status(seen: Status, failure: str) -> str:
     text = format_table(columns, [row])
     if seen.status in plan.MOVING:
         text += f"\nin state {seen.status} for {seen.in_state_minutes} minutes"
-    return f"{text}\nlast failure: {failure}" if failure else text
+    if failure:
+        text += f"\nlast failure: {failure}"
+    return f"{text}\nFind the cause: invoke sm.logs --errors" if failure or seen.errors_5xx else text
 
 
 def watch_status(account: Account, minutes: int) -> Iterator[tuple[str, str]]:

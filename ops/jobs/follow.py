@@ -16,32 +16,30 @@ from ops.core.output import say, show_elapsed
 from ops.jobs.training_jobs import GROUP, UNDER_WAY, describe_existing
 
 # training/fit.py writes these two lines; tests/e2e/test_training.py checks that the two still match.
-EPOCH = re.compile(r"^epoch (\d+)/(\d+)  train loss (\S+)  valid loss (\S+) .*?(\d+) images/s .*?([\d.]+) s$")
-STEP = re.compile(r"^epoch (\d+)/(\d+)  step \d+/\d+  train loss (\S+)  (\d+) images/s  ETA (\d+) s$")
+EPOCH = re.compile(r"^epoch (\d+)/(\d+)  train loss \S+  valid loss \S+ .*?\d+ images/s .*?([\d.]+) s$")
+STEP = re.compile(r"^epoch (\d+)/(\d+)  step \d+/\d+  train loss \S+  \d+ images/s  ETA (\d+) s$")
 
 
 @dataclass(frozen=True)
 class Progress:
-    """The progress of a job, as its log states it: epoch of epochs, mean loss, pictures a second, seconds left."""
+    """What a line of the log says of a job's progress: epoch of epochs, seconds left. The line itself is printed too."""
 
     epoch: int
     epochs: int
-    loss: float
-    rate: int
     left_s: float
 
     def __str__(self) -> str:
-        return f"epoch {self.epoch}/{self.epochs}  loss {self.loss:.4f}  {self.rate} images/s  ETA {self.left_s:.0f} s"
+        return f"epoch {self.epoch}/{self.epochs}  ETA {self.left_s:.0f} s"
 
 
 def parse_progress(line: str) -> Progress | None:
     """Return the progress that a line of the log states, or None."""
     if found := STEP.match(line):
-        epoch, epochs, loss, rate, left = found.groups()
-        return Progress(int(epoch), int(epochs), float(loss), int(rate), float(left))
+        epoch, epochs, left = found.groups()
+        return Progress(int(epoch), int(epochs), float(left))
     if found := EPOCH.match(line):
-        epoch, epochs, _, valid, rate, seconds = found.groups()
-        return Progress(int(epoch), int(epochs), float(valid), int(rate), (int(epochs) - int(epoch)) * float(seconds))
+        epoch, epochs, seconds = found.groups()
+        return Progress(int(epoch), int(epochs), (int(epochs) - int(epoch)) * float(seconds))
     return None
 
 
@@ -66,7 +64,8 @@ def watch_until_end(account: Account, name: str, show_state: Callable[[str], Non
         described: dict[str, Any] = account.call("sagemaker", "describe_training_job", TrainingJobName=name)
         progress = tail.print_new()  # after the description, so that an ended job's last lines are not missed
         if progress:
-            say(f"{name}: {progress}  ${pricing.format_price(compute_job_cost(described), 4)} so far")
+            cost = pricing.format_price(compute_job_cost(described), 4)
+            say(f"{name}: {progress}  ${cost} so far")
         show_state(described["SecondaryStatus"])
         if described["TrainingJobStatus"] not in UNDER_WAY:
             return described

@@ -76,8 +76,10 @@ def build_spec(
     train = settings.train
     hyperparameters = train.hyperparameters() | {"weights": start.sha256 if start else pretrained.NONE} | (chosen or {})
     if int(hyperparameters["batch"]) % hosts:
+        below = int(hyperparameters["batch"]) // hosts * hosts
+        near = f"{below} or {below + hosts}" if below else str(hosts)
         raise OpsError(
-            f"train.batch {hyperparameters['batch']} is not divisible by {hosts} hosts. Nothing was started."
+            f"train.batch {hyperparameters['batch']} is not divisible by {hosts} hosts. Set it to {near}. Nothing was started."
         )
     code = compute_folder_digest(TRAINING)
     content = json.dumps(

@@ -94,8 +94,10 @@ def find_newest_completed(account: Account, instances: int) -> str:
     """Return the newest completed attempt with the current data, code and settings, and say which. Raises OpsError."""
     have = facts(account, build_spec_from_settings(account, "sm", instances))
     if not have.completed:
+        hosts = f"{instances} host{'s' if instances > 1 else ''}"
         raise OpsError(
-            f"No completed job with the current data, code and settings on {instances} hosts. Run: invoke sm.train --instances {instances}"
+            f"No completed job with the current data, code and settings on {hosts}. Name another with --job, or run: "
+            f"invoke sm.train --instances {instances}"
         )
     say(f"The newest completed job of the current settings is {have.completed}.")
     return have.completed

@@ -1,6 +1,7 @@
 """What a command says of a thing that is not there: a job, a log group, a release's dataset, a price."""
 
 import json
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -74,6 +75,17 @@ def test_status_shows_all_but_an_unknown_price():
     row = describe_status(seen, "").splitlines()[-1].split()
     assert row[:2] == ["kennel-demo", "InService"]
     assert row.count("?") == 2
+
+
+def test_unhealthy_status_names_the_next_command():
+    seen = Status(
+        "kennel-demo", "InService", "config", 1, 1, "ml.m5.large", 5, 2, 15, 0.1, 0.2, "", "2026-12-01T00:00Z", 3
+    )
+    assert describe_status(seen, "").splitlines()[-1] == "Find the cause: invoke sm.logs --errors"
+    assert describe_status(replace(seen, errors_5xx=0), "no capacity").splitlines()[-2:] == [
+        "last failure: no capacity",
+        "Find the cause: invoke sm.logs --errors",
+    ]
 
 
 def test_missing_release_file_names_its_job(monkeypatch):
