@@ -105,6 +105,19 @@ def show_elapsed(what: str) -> Iterator[Callable[[str], None]]:
         say(describe())
 
 
+@contextmanager
+def show_work(what: str) -> Iterator[None]:
+    """Say what is done on this machine for some seconds: on a TTY with the time elapsed, which a last line keeps."""
+    if not sys.stderr.isatty():
+        say(f"{what} ...")
+        yield
+        return
+    began = time.monotonic()
+    with show_elapsed(what):
+        yield
+    say(f"{what}: {time.monotonic() - began:.0f} s")
+
+
 def show_changes(frames: Iterable[tuple[str, str]]) -> None:
     """Draw the first text of each frame over the one before on a TTY; elsewhere print the second, a line, when it has changed."""
     if not sys.stdout.isatty():

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from ops.core.aws.account import Account
 from ops.core.errors import OpsError
-from ops.core.output import say
+from ops.core.output import say, show_work
 from ops.core.paths import ROOT
 from ops.datasets import local_shards, samples
 from ops.datasets.manifest import Manifest, read_current, read_pointer
@@ -43,7 +43,8 @@ def evaluate_model(account: Account, job: str) -> ModelEvaluation:
     dataset = read_own_dataset(account, job, model)
     folders = (str(model), str(local_shards.fetch_dataset(account, dataset)))
     argv = [sys.executable, str(ROOT / "training" / "evaluate.py"), *folders]
-    done = subprocess.run(argv, capture_output=True, text=True, check=False)
+    with show_work(f"Evaluating the model of {job}"):
+        done = subprocess.run(argv, capture_output=True, text=True, check=False)
     if done.returncode:
         raise OpsError(
             f"The model of {job} could not be evaluated: {(done.stderr.strip().splitlines() or ['it printed no error'])[-1]}"

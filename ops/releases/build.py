@@ -14,7 +14,7 @@ from pathlib import Path
 from ops.core.aws.account import Account
 from ops.core.errors import STOPPED, OpsError
 from ops.core.files import build_tar, compute_folder_digest, extract_tar, list_files
-from ops.core.output import say
+from ops.core.output import show_work
 from ops.core.paths import ROOT, WORK
 from ops.releases.load_test import LoadTestResult
 from ops.releases.records import JobRelease, Precisions, ReleaseCard, ReleaseSummary, parse
@@ -78,11 +78,11 @@ def is_whole(account: Account, release: Release, tar: str | None) -> bool:
 
 def package_model(account: Account, job: str) -> Release:
     """Package a job's model below .kennel/releases with training/export.py, which needs torch. Raises OpsError."""
-    say(f"Packaging the model of {job} ...")
     part = RELEASES / f"{job}.part"
     shutil.rmtree(part, ignore_errors=True)
     argv = [sys.executable, str(ROOT / "training" / "export.py"), str(fetch_model(account, job)), str(part)]
-    done = subprocess.run(argv, capture_output=True, text=True, check=False)
+    with show_work(f"Packaging the model of {job}"):
+        done = subprocess.run(argv, capture_output=True, text=True, check=False)
     if done.returncode:
         last = done.stderr.strip().splitlines()[-1:] or ["it printed no error"]
         hint = " Run: pip install -e '.[train]'" if "ModuleNotFoundError" in last[0] else ""

@@ -225,6 +225,17 @@ def test_wait_is_a_line_for_each_state_in_a_pipe(capsys):
     assert capsys.readouterr().err == "  kennel-demo: Creating (0 s)\n  kennel-demo: InService (0 s)\n"
 
 
+def test_work_shows_elapsed_time_on_a_terminal_alone(monkeypatch, capsys):
+    with output.show_work("Packaging"):
+        pass
+    assert capsys.readouterr().err == "Packaging ...\n"
+    terminal = open_terminal(monkeypatch)
+    with output.show_work("Packaging"):
+        pass
+    assert "  Packaging (0 s)" in terminal.text
+    assert terminal.text.endswith("Packaging: 0 s\n")
+
+
 def test_watch_draws_over_the_frame_before(monkeypatch):
     terminal = open_terminal(monkeypatch)
     output.show_changes([("first", "1"), ("second\x1b[31m", "2")])
