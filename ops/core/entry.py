@@ -1,4 +1,4 @@
-"""Read settings files, the environment and typed names before a task runs, and say what is wrong with them in a sentence.
+"""Before a task runs: read settings files, the environment and typed names, say what is wrong with them, complete words at TAB.
 
 Invoke lets a program replace these only as a program of its own; `invoke` is everyone's. So tasks.py calls `install`.
 """
