@@ -106,9 +106,10 @@ def describe_result(found: TrainingResult, described: dict[str, Any]) -> str:
     proof = "each picture was used once per epoch" + (
         f" ({padding} repeated to fill the last batch)" if padding else ""
     )
+    saving = follow.describe_spot_saving(described)
     return (
         f"{found.job}: Completed. Test accuracy {test.accuracy:.4f}, loss {test.loss:.4f} on {test.pictures} pictures; "
-        f"{proof}; ${cost}. {follow.describe_spot_saving(described)}\n"
+        f"{proof}; ${cost}.{saving and f' {saving}'}\n"
         f"Next: invoke sm.report {found.job}   then: invoke sm.deploy --job {found.job}"
     )
 

@@ -7,7 +7,9 @@ import pytest
 from invoke.parser import Parser
 
 import tasks
+from ops.core import output
 from ops.core.paths import ROOT
+from ops.incidents import page_layout, runbooks
 
 PAGES = sorted((ROOT / "runbooks").glob("*.md"))
 DOCS = [path for path in sorted((ROOT / "docs").glob("*.md")) if path.stem != "needed-actions"]  # that one is generated
@@ -103,3 +105,25 @@ def test_links_have_targets(path):
 def test_index_names_every_page():
     index = (ROOT / "runbooks" / "README.md").read_text()
     assert [p.name for p in PAGES if p.name != "README.md" and f"({p.name})" not in index] == []
+
+
+@pytest.mark.parametrize("path", [path for path in PAGES if path.stem != "README"], ids=lambda p: p.stem)
+def test_layout_breaks_no_command(path):
+    """A command that a terminal shows on two lines is pasted as two; prose and tables are wrapped."""
+    page = runbooks.render_page(path.read_text(), "/home/someone/settings/of/the/production/account.yaml")
+    shown = [line for line, _ in page_layout.layout_page(page, 60, output.format_blocks)]
+    text = "\n".join(shown)
+    spans = [*re.findall(r"`(\$ [^`\n]+)`", page), *re.findall(r"^\s*\$ .+$", page, re.M)]
+    assert spans
+    assert [span for span in spans if span not in text] == []
+    assert "```" not in text
+    assert page_layout.HELD not in text
+
+
+def test_layout_keeps_lists_and_headings():
+    page = "# Title\n1. one two three\n   four five\n2. `$ invoke sm.status --minutes 60` ends\n```console\n$ invoke a\n```\ntext\n"
+    shown = list(page_layout.layout_page(page, 16, output.format_blocks))
+    assert shown[0] == ("Title", True)
+    assert [line for line, _ in shown[1:]] == [
+        "1. one two three", "   four five", "2.", "   `$ invoke sm.status --minutes 60`", "   ends", "", "$ invoke a", "", "text",
+    ]  # fmt: skip
