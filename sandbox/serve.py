@@ -38,7 +38,7 @@ def main(folder: Path) -> None:
     from moto.moto_server.werkzeug_app import DomainDispatcherApplication, MotoRequestHandler
     from werkzeug.serving import make_server
 
-    from sandbox import seed
+    from sandbox import kept_state, seed
     from sandbox.apps import create_app
     from sandbox.autoscaling.capacity import keep_scaling
     from sandbox.ec2 import instances, spot
@@ -51,9 +51,15 @@ def main(folder: Path) -> None:
 
         def log_request(self, *_: object) -> None: ...
 
+    is_restored = state.has_kept_state(folder)
+    if not is_restored:
+        (folder / "calls.jsonl").unlink(missing_ok=True)
     world = World(folder, secrets.token_urlsafe(24))
     set_world(world)
-    world.keys.create_administrator()
+    if is_restored:
+        kept_state.restore(world)
+    else:
+        world.keys.create_administrator()
     server = make_server(
         "127.0.0.1", 0, Gate(DomainDispatcherApplication(create_app), world), threaded=True, request_handler=Quiet
     )
@@ -66,6 +72,9 @@ def main(folder: Path) -> None:
     signal.signal(signal.SIGTERM, lambda *_: world.ending.set())
     signal.signal(signal.SIGINT, lambda *_: world.ending.set())
     threading.Thread(target=server.serve_forever, daemon=True).start()
+    if is_restored:
+        kept_state.start_programs(world)
+        (folder / state.KEPT_FILE).unlink()  # from here on it is out of date
     state.write_private_file(folder / "aws" / "config", world.format_profile())
     state.write_private_file(folder / "aws" / "waivers.toml", world.build_administrator_waiver())
     state.write(
@@ -75,15 +84,21 @@ def main(folder: Path) -> None:
     world.ending.wait()
     world.note("shutting down")
     processes.end_sandbox_processes(folder)
-    state.clear_sandbox_folder(folder)
+    if state.has_kept_state(folder):
+        state.clear_sandbox_folder(folder, keep=True)
+    # Else `down` clears the folder; after any other signal the next `up` finds the state file, and says what is lost.
     os._exit(0)  # threads of werkzeug, asyncio and training jobs would delay an ordinary exit
 
 
 def stop_when_idle(world: World) -> None:
+    """Stop a sandbox that nobody uses, as sandbox.down --keep does."""
+    from sandbox import kept_state
+
     while not world.ending.wait(10):
         if time.monotonic() - world.log.last > IDLE_S and len(processes.list_sandbox_processes(world.folder)) == 0:
-            world.note(f"no call for {IDLE_S / 3600:.0f} hours; shutting down")
-            world.ending.set()
+            world.note(f"no call for {IDLE_S / 3600:.0f} hours; shutting down, and keeping the state")
+            kept_state.keep(world)
+            return
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ from pathlib import Path
 from invoke import Context
 
 from ops.core.errors import FINDINGS, OpsError
+from ops.core.output import say
 from ops.core.task import Result, task
 from ops.core.text import escape_control_characters
 
@@ -48,6 +49,11 @@ def logs(c: Context, job: str = "", minutes: int = 15, errors: bool = False) -> 
     lines = read_job_log(account, job) if job else read_log(account, minutes, errors)
     for source, line in lines:
         print(escape_control_characters(f"{source}  {line}"))
+    if not lines:
+        which = f"of {job}" if job else f"of the last {minutes} minutes"
+        say(
+            f"There is no line{' with an error' if errors and not job else ''} in the log {which}. See: invoke runbook.show logs-missing"
+        )
 
 
 @task(help={"picture": "JPEG or PNG file.", "json": "Print the result as JSON."})

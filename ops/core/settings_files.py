@@ -17,6 +17,10 @@ NOTHING = "Nothing was touched."
 
 def require_settings_file(name: str) -> None:
     """Raise OpsError unless `name`, of -f or INVOKE_RUNTIME_CONFIG, is a file that Invoke reads."""
+    if not name:
+        raise OpsError(
+            f"INVOKE_RUNTIME_CONFIG, or -f, is empty; name a settings file, or run: unset INVOKE_RUNTIME_CONFIG. {NOTHING}"
+        )
     path = Path(name).expanduser()
     if not path.exists():
         raise OpsError(f"There is no settings file {name}{suggest_file(path)} {NOTHING}")

@@ -101,7 +101,8 @@ def read_log(account: Account, minutes: int, errors: bool) -> list[tuple[str, st
         if not error.says("ResourceNotFound"):
             raise
         raise OpsError(
-            f"The log group {args['logGroupName']} is missing: it was deleted, or never created. Create it: invoke sm.deploy"
+            f"The log group {args['logGroupName']} is missing: it was deleted, or never created. "
+            "Create it: invoke sm.deploy. See: invoke runbook.show logs-missing"
         ) from error
     return [
         (event["logStreamName"].rsplit("/", 1)[-1], event["message"])
@@ -142,4 +143,6 @@ def describe_metrics(account: Account, points: list[dict[str, Any]], over: list[
     text = format_table(columns, [(p["minute"], *(f"{p[name]:g}" for name in METRICS)) for p in points])
     if over:
         text += f"\nabove {bounds.p99_ms} ms (p99), or {bounds.errors_5xx_per_minute} 5xx a minute: {', '.join(over)}"
-    return text
+    refused, requests = (sum(p[name] for p in points) for name in ("errors_4xx", "requests"))
+    why = ". Why: invoke runbook.show endpoint-4xx" if refused else ""
+    return f"{text}\nrefused (4xx): {refused:g} of {requests:g} requests{why}"

@@ -108,7 +108,8 @@ def read_log(account: Account, job: str) -> list[tuple[str, str]]:
     streams = Tail(account, f"{job}/").read_new()
     if not streams and not has_log_group(account):
         raise OpsError(
-            f"The log group {GROUP} is missing, and the log of {job} with it. The next job creates it: invoke sm.train"
+            f"The log group {GROUP} is missing, and the log of {job} with it. The next job creates it: "
+            "invoke sm.train. See: invoke runbook.show logs-missing"
         )
     return [(parse_host_name(stream), line) for stream, lines in streams.items() for line in lines]
 

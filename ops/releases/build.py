@@ -176,7 +176,8 @@ def find_release(account: Account, short: str) -> Release:
     there = read_summary(account, found[0])
     if there is None or not is_whole(account, Release(found[0], ""), there.tar):
         raise OpsError(
-            f"The file of release {short} in S3 is missing or changed. Rebuild it: invoke sm.deploy --job {there.job if there else 'JOB'}"
+            f"The file of release {short} in S3 is missing or changed. Rebuild it: "
+            f"invoke sm.deploy --job {there.job if there else 'JOB'}. See: invoke runbook.show artefact-missing"
         )
     return Release(found[0], there.job)
 

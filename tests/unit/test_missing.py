@@ -75,5 +75,5 @@ def test_missing_release_file_names_its_job(monkeypatch):
     monkeypatch.setattr(build, "list_release_digests", lambda account: [digest])
     monkeypatch.setattr(build, "read_summary", lambda account, found: summary)
     monkeypatch.setattr(build, "is_whole", lambda account, release, tar: False)
-    with pytest.raises(OpsError, match=r"Rebuild it: invoke sm\.deploy --job kennel-demo-sm1-1a2b3c4d"):
+    with pytest.raises(OpsError, match=r"--job kennel-demo-sm1-1a2b3c4d\. See: invoke runbook.show artefact-missing"):
         build.find_release(account_of(), digest[:12])
