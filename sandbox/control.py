@@ -38,7 +38,7 @@ def handle_control_request(world: World, environ: dict[str, Any], path: str) -> 
             raise ValueError(wrong)
         return build_json_reply(200, dispatch_control_action(world, method, action, body))
     except KeyError as error:
-        return build_json_reply(400, {"error": f"{action} needs, or does not know, {error.args[0]}"})
+        return build_json_reply(400, {"error": f"there is no {error.args[0]}"})
     except (AttributeError, TypeError, ValueError) as error:
         return build_json_reply(400, {"error": str(error)})
 

@@ -198,8 +198,15 @@ def parse_value(text: str, kind: type) -> Value:
 
 
 def find_body_error(action: str, body: Mapping[str, Any]) -> str:
-    """Return a sentence on a parameter of a control request that has the wrong type or is out of range, or ""."""
-    known = {key: one for fault in FAULTS.values() if fault.action == action for key, one in fault.parameters.items()}
-    return next(
-        (wrong for key, value in body.items() if key in known and (wrong := known[key].find_error(key, value))), ""
-    )
+    """Return a sentence on what is wrong with the parameters of a control request, or ""; other actions than faults have none here."""
+    takers = [fault.parameters for fault in FAULTS.values() if fault.action == action]
+    known = {key: one for parameters in takers for key, one in parameters.items()}
+    if not takers:
+        return ""
+    for key, value in body.items():
+        if key not in known:
+            return f"{action} has no parameter {key!r}.{suggest_name(key, known)}"
+        if wrong := known[key].find_error(key, value):
+            return wrong
+    lacking = [[k for k, one in p.items() if one.default in (REQUIRED, "{endpoint}") and k not in body] for p in takers]
+    return "" if [] in lacking else f"{action} needs {' or '.join(keys[0] for keys in lacking)}."

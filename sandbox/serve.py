@@ -91,7 +91,7 @@ def main(folder: Path) -> None:
 
 
 def stop_when_idle(world: World) -> None:
-    """Stop a sandbox that nobody uses, as sandbox.down --keep does."""
+    """Stop a sandbox that is not used, as sandbox.down --keep does."""
     from sandbox import kept_state
 
     while not world.ending.wait(10):

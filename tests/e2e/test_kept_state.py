@@ -1,36 +1,12 @@
 """A sandbox that is stopped with --keep and started again: what was in it is there, and what ran runs again."""
 
-import io
-import json
-import sys
-import tarfile
-import textwrap
-
 import pytest
 
 from sandbox import processes, state
 from sandbox.client import send_control_request
+from tests.any_endpoint import serve_anything
 from tests.conftest import Cli, write_settings
 from tests.sandbox.test_incidents_iam import signing
-
-SERVER = """
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-import os
-
-class Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    def do_GET(self):
-        self.send_response(200)
-        self.send_header("Content-Length", "2")
-        self.end_headers()
-        self.wfile.write(b"{}")
-    def do_POST(self):
-        self.rfile.read(int(self.headers["Content-Length"]))
-        self.do_GET()
-    def log_message(self, *_): ...
-
-ThreadingHTTPServer(("127.0.0.1", int(os.environ["SAGEMAKER_BIND_TO_PORT"])), Handler).serve_forever()
-"""
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +18,7 @@ def kept(tmp_path_factory):
     cli("iam.apply", "data.up", "net.up", "ec2.up")
     cli("ec2.run", "echo here > file")
     cli.account.call("s3", "put_object", Bucket=cli.settings.bucket, Key="kept", Body=b"content")
-    serve_anything(cli, folder / "box")
+    serve_anything(cli, folder / "box", "keep")
     send_control_request(state.read(folder / "box"), "POST", "clock", {"speed": 2})
     before = state.read(folder / "box")
     wanted = {"RoleArn": cli.settings.role_arn("operator"), "RoleSessionName": "before"}
@@ -55,35 +31,6 @@ def kept(tmp_path_factory):
     assert "is running with all that was kept" in cli("sandbox.up").out
     yield cli, folder / "box", session
     cli("sandbox.down")
-
-
-def serve_anything(cli, folder):
-    """Create an endpoint of two instances whose image answers {} to everything."""
-    image = folder / "images" / "0"
-    (image / "environment" / "bin").mkdir(parents=True)
-    (image / "server.py").write_text(textwrap.dedent(SERVER))
-    (image / "image.json").write_text(json.dumps({"workdir": "/", "entrypoint": [sys.executable, "server.py"]}))
-    account, role = cli.account, cli.settings.role_arn("sagemaker-execution")
-    repository = account.call("ecr", "create_repository", repositoryName="kennel-serving")["repository"]
-    manifest = {"schemaVersion": 2, "config": {"digest": "sha256:0"}, "layers": []}
-    account.call(
-        "ecr", "put_image", repositoryName="kennel-serving", imageTag="any", imageManifest=json.dumps(manifest)
-    )
-    packed = io.BytesIO()
-    tarfile.open(fileobj=packed, mode="w:gz").close()
-    key = "releases/none/model.tar.gz"
-    account.call("s3", "put_object", Bucket=cli.settings.bucket, Key=key, Body=packed.getvalue())
-    container = {
-        "Image": f"{repository['repositoryUri']}:any",
-        "ModelDataUrl": f"s3://{cli.settings.bucket}/{key}",
-    }
-    account.call("sagemaker", "create_model", ModelName="any", ExecutionRoleArn=role, PrimaryContainer=container)
-    variant = {"VariantName": "all", "ModelName": "any", "InitialInstanceCount": 2, "InstanceType": "ml.m5.large"}
-    account.call("sagemaker", "create_endpoint_config", EndpointConfigName="any", ProductionVariants=[variant])
-    account.call("sagemaker", "create_endpoint", EndpointName="kennel-keep", EndpointConfigName="any")
-    account.client("sagemaker").get_waiter("endpoint_in_service").wait(
-        EndpointName="kennel-keep", WaiterConfig={"Delay": 1, "MaxAttempts": 60}
-    )
 
 
 def test_kept_stack_needs_no_change(kept):
@@ -126,7 +73,7 @@ def test_kept_clock_goes_on_at_its_speed(kept):
 def test_keep_is_refused_while_an_endpoint_changes(kept):
     cli, folder, _ = kept
     send_control_request(state.read(folder), "POST", "hang", {"endpoint": "kennel-other"})
-    cli.account.call("sagemaker", "create_endpoint", EndpointName="kennel-other", EndpointConfigName="any")
+    cli.account.call("sagemaker", "create_endpoint", EndpointName="kennel-other", EndpointConfigName="keep")
     refused = cli("sandbox.down", "--keep", ok=False)
     assert refused.code == 1
     assert "cannot be kept now, and still runs: work is in progress: endpoint kennel-other is Creating." in refused.err

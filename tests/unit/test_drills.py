@@ -88,6 +88,8 @@ def test_control_request_is_checked_like_a_command():
     assert drills.find_body_error("fault", {"operation": "CreateRole", "times": 2}) == ""
     assert drills.find_body_error("hang", {"hang": "no"}) == "hang is true or false, not 'no'."
     assert drills.find_body_error("token", {"sub": "x"}) == ""
+    assert drills.find_body_error("interrupt", {"job": "j"}) == ""
+    assert drills.find_body_error("slow", {"seconds": 1}) == "slow needs endpoint."
 
 
 def test_sandbox_that_does_not_answer_is_a_sentence():
