@@ -118,7 +118,8 @@ def start_sandbox(folder: Path) -> state.State:
         time.sleep(0.05)
     process.kill()
     tail = "\n".join(log.read_text(errors="replace").splitlines()[-15:])
-    raise OpsError(f"The sandbox did not start. The end of {log}:\n{tail}")
+    kept = " What was kept is still there; to delete it: invoke sandbox.down." if state.has_kept_state(folder) else ""
+    raise OpsError(f"The sandbox did not start.{kept} The end of {log}:\n{tail}")
 
 
 def build_sandbox_environment(folder: Path) -> dict[str, str]:
