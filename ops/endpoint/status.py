@@ -102,7 +102,7 @@ def read_log(account: Account, minutes: int, errors: bool) -> list[tuple[str, st
             raise
         raise OpsError(
             f"The log group {args['logGroupName']} is missing: it was deleted, or never created. "
-            "Create it: invoke sm.deploy. See: invoke runbook.show logs-missing"
+            "Create it, with the job that sm.releases shows as LIVE: invoke sm.deploy --job JOB. See: invoke runbook.show logs-missing"
         ) from error
     return [
         (event["logStreamName"].rsplit("/", 1)[-1], event["message"])

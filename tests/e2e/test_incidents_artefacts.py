@@ -68,7 +68,7 @@ def test_endpoint_4xx_page_cuts_the_caller_off(demo_stack, sender, inject_fault,
     assert sender() == "ModelError"  # it does not stop by itself
     assert not page.verified()
     assert page.works("cut")
-    assert sender() == "InvalidClientTokenId"
+    assert sender() == "UnrecognizedClientException"  # as AWS calls it in JSON
     pass_minutes(inject_fault, 3)
     assert page.verified()
     pass_minutes(inject_fault, 4)
@@ -92,13 +92,15 @@ def test_artefact_missing_page_packages_it_again(demo_stack):
 
 
 def test_logs_missing_page_starts_an_instance_that_logs(demo_stack, inject_fault):
-    page = Page("logs-missing", demo_stack)
+    live = probe.find_live_release(demo_stack.account)
+    page = Page("logs-missing", demo_stack, job=live.job)
     assert not page.works("look")
     demo_stack.account.client("logs").delete_log_group(logGroupName=alarms.log_group(demo_stack.settings))
     assert page.confirmed()
     assert "runbook.show logs-missing" in demo_stack("sm.logs", ok=False).err
     assert not page.verified()
     assert page.works("create")
+    assert probe.find_live_release(demo_stack.account) == live
     assert not page.works("look")
     assert not page.verified()  # the group is there, and nothing in it
     assert "There is no line in the log of the last 15 minutes" in demo_stack("sm.logs").err
