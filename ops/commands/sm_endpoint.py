@@ -9,7 +9,7 @@ from pathlib import Path
 from invoke import Context
 
 from ops.core.errors import FINDINGS, OpsError, end_on_interrupt
-from ops.core.output import show_changes
+from ops.core.output import say, show_changes
 from ops.core.task import Result, task
 from ops.core.text import escape_control_characters
 
@@ -69,8 +69,15 @@ def logs(c: Context, job: str | bool = "", minutes: int = 15, errors: bool = Fal
         lines = read_log(account, minutes, errors, follow)
     again = "invoke sm.logs --follow" + (f" --job {subject}" if job else "")
     with end_on_interrupt(f"Stopped following the log of {subject}; it goes on. Follow it again: {again}"):
+        count = 0
         for source, line in lines:
+            count += 1
             print(escape_control_characters(f"{source}  {line}"), flush=follow)
+    if not count:
+        which = f"of {subject}" if job else f"of the last {minutes} minutes"
+        say(
+            f"There is no line{' with an error' if errors and not job else ''} in the log {which}. See: invoke runbook.show logs-missing"
+        )
 
 
 @task(help={"picture": "JPEG or PNG file.", "json": "Print the result as JSON."})

@@ -135,7 +135,8 @@ def read_events(account: Account, since_ms: int) -> list[dict[str, Any]]:
         if not error.says("ResourceNotFound"):
             raise
         raise OpsError(
-            f"The log group {args['logGroupName']} is missing: it was deleted, or never created. Create it: invoke sm.deploy"
+            f"The log group {args['logGroupName']} is missing: it was deleted, or never created. "
+            "Create it, with the job that sm.releases shows as LIVE: invoke sm.deploy --job JOB. See: invoke runbook.show logs-missing"
         ) from error
 
 
@@ -171,4 +172,6 @@ def describe_metrics(account: Account, points: list[dict[str, Any]], over: list[
     text = format_table(columns, [(p["minute"], *(f"{p[name]:g}" for name in METRICS)) for p in points])
     if over:
         text += f"\nabove {bounds.p99_ms} ms (p99), or {bounds.errors_5xx_per_minute} 5xx a minute: {', '.join(over)}"
-    return text
+    refused, requests = (sum(p[name] for p in points) for name in ("errors_4xx", "requests"))
+    why = ". Why: invoke runbook.show endpoint-4xx" if refused else ""
+    return f"{text}\nrefused (4xx): {refused:g} of {requests:g} requests{why}"

@@ -108,7 +108,8 @@ def read_log(account: Account, job: str, follow: bool = False) -> Iterator[tuple
         ended = described["TrainingJobStatus"] not in UNDER_WAY
         if not streams and (ended or not follow) and not has_log_group(account, GROUP):
             raise OpsError(
-                f"The log group {GROUP} is missing, and the log of {job} with it. The next job creates it: invoke sm.train"
+                f"The log group {GROUP} is missing, and the log of {job} with it. The next job creates it: "
+                "invoke sm.train. See: invoke runbook.show logs-missing"
             )
         yield from ((parse_host_name(stream), line) for stream, lines in streams.items() for line in lines)
         if ended or not follow:

@@ -181,7 +181,8 @@ def find_release(account: Account, short: str) -> Release:
     if there is None or not is_whole(account, release, there.tar):
         job = there.job if there else find_packaged_job(account, release.digest) or "JOB"
         raise OpsError(
-            f"The file of release {release.short} in S3 is missing or changed. Rebuild it: invoke sm.deploy --job {job}"
+            f"The file of release {release.short} in S3 is missing or changed. Rebuild it: invoke sm.deploy --job {job}. "
+            "See: invoke runbook.show artefact-missing"
         )
     return Release(release.digest, there.job)
 

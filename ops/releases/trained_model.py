@@ -37,7 +37,8 @@ def fetch_model(account: Account, job: str) -> Path:
     key, tag = derive_artefact_key(job), read_model_tag(account, job)
     if tag is None:
         raise OpsError(
-            f"There is no model of {job}: s3://{account.bucket.name}/{key} is missing. Train it: invoke sm.train"
+            f"There is no model of {job}: s3://{account.bucket.name}/{key} is missing. Train it: invoke sm.train. "
+            "See: invoke runbook.show artefact-missing"
         )
     folder = MODELS / f"{job}-{tag[:12]}"
     return folder if folder.is_dir() else extract_tar(account.bucket.get(key), folder)

@@ -9,7 +9,7 @@ import pytest
 from ops.core.aws.account import Account
 from ops.core.errors import AwsError, OpsError
 from ops.endpoint import plan, status
-from ops.endpoint.status import Status, describe_status
+from ops.endpoint.status import Status, describe_metrics, describe_status
 from ops.jobs import follow, training_jobs
 from ops.releases import build, history
 from ops.releases.records import ReleaseSummary
@@ -94,7 +94,7 @@ def test_missing_release_file_names_its_job(monkeypatch):
     monkeypatch.setattr(build, "list_release_digests", lambda account: [digest])
     monkeypatch.setattr(build, "read_summary", lambda account, found: summary)
     monkeypatch.setattr(build, "is_whole", lambda account, release, tar: False)
-    with pytest.raises(OpsError, match=r"Rebuild it: invoke sm\.deploy --job kennel-demo-sm1-1a2b3c4d"):
+    with pytest.raises(OpsError, match=r"--job kennel-demo-sm1-1a2b3c4d\. See: invoke runbook.show artefact-missing"):
         build.find_release(account_of(), digest[:12])
 
 
@@ -167,3 +167,16 @@ def test_doctor_looks_at_log_groups(monkeypatch, groups, ok, found, fix):
     account = account_of({"EndpointName": "kennel-demo"}, list_groups)
     monkeypatch.setattr(checks, "Account", lambda settings, role: account)
     assert checks.check_log_groups(account) == checks.Check("logs", ok, found, fix)
+
+
+@pytest.mark.parametrize(
+    ("refused", "said"),
+    [
+        (0, "refused (4xx): 0 of 12 requests"),
+        (5, "refused (4xx): 5 of 12 requests. Why: invoke runbook.show endpoint-4xx"),
+    ],
+)
+def test_metrics_count_refused_requests(refused, said):
+    point = {"minute": "17:36", "requests": 6.0, "each": 6.0, "errors_5xx": 0.0, "p50_ms": 1.0, "p99_ms": 2.0}
+    points = [point | {"errors_4xx": 0.0}, point | {"errors_4xx": float(refused)}]
+    assert describe_metrics(account_of(), points, []).splitlines()[-1] == said
