@@ -18,6 +18,7 @@ def up(c: Context, json: bool = False) -> Result:
 
     Example: invoke sandbox.up
     """
+    from ops.core.kept_sessions import drop_sessions
     from sandbox import client, processes, state
 
     folder = client.find_sandbox_folder(c)
@@ -34,6 +35,7 @@ def up(c: Context, json: bool = False) -> Result:
                 )
                 say("Build the stack again: invoke demo, or invoke iam.apply data.up net.up")
             state.clear_sandbox_folder(folder)
+            drop_sessions(config_file=str(folder / "aws" / "config"))  # none of their keys works in another sandbox
             running = client.start_sandbox(folder)
     text = (
         f"The sandbox {'is running' if is_new else 'was already running'}: pid {running.pid}, {running.url}. "
@@ -50,6 +52,7 @@ def down(c: Context) -> Result:
 
     Example: invoke sandbox.down
     """
+    from ops.core.kept_sessions import drop_sessions
     from sandbox import client, processes, state
 
     folder = client.find_sandbox_folder(c)
@@ -61,6 +64,7 @@ def down(c: Context) -> Result:
         running = state.read(folder)
         ended = processes.end_sandbox_processes(folder)
         state.clear_sandbox_folder(folder)
+        drop_sessions(config_file=str(folder / "aws" / "config"))
         (folder / "lock").unlink()  # last, still held: a waiting process then makes a new lock file
     return Result(
         {"ended": ended}, f"The sandbox {'is stopped' if running else 'was not running'}; {ended} processes ended."

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import getpass
+import hashlib
+import json
+import os
 import shlex
 import sys
 from typing import TYPE_CHECKING, Any
@@ -18,6 +21,7 @@ if TYPE_CHECKING:
     from ops.core.settings import Settings
 
 NOT_LOGGED_IN = (sdk.SSOError, sdk.TokenRetrievalError, sdk.NoAuthTokenError)
+SECRETS = ("aws_secret_access_key", "aws_session_token")
 NETWORK = (sdk.ConnectionError, sdk.HTTPClientError)
 # What botocore passes on when a credential_process prints something else than it should.
 ODD_OUTPUT = (ValueError, TypeError, AttributeError, KeyError, RuntimeError)
@@ -34,11 +38,24 @@ def read_profile(session: Any, settings: Settings) -> dict[str, Any]:
     return options
 
 
+def identify_source(session: Any, settings: Settings) -> str:
+    """Return a digest of what the profile, and those that it builds on, say of whose keys they give; their secrets are left out."""
+    config, chain, name = session.full_config, list[Any](), settings.aws.profile
+    while name in config["profiles"] and name not in [known for known, _ in chain]:
+        options = config["profiles"][name]
+        chain.append((name, {key: value for key, value in options.items() if key not in SECRETS}))
+        chain.append(("", config.get("sso_sessions", {}).get(options.get("sso_session"))))
+        if options.get("credential_source") == "Environment":
+            chain.append(("", os.environ.get("AWS_ACCESS_KEY_ID")))
+        name = options.get("source_profile")
+    return hashlib.sha256(json.dumps(chain, sort_keys=True, default=str).encode()).hexdigest()
+
+
 def load_credentials(session: Any, settings: Settings) -> Any:
     """Return the profile's credentials, with their keys already fetched. Raises ProfileError when it gives none."""
     try:
         session.get_component("credential_provider").get_provider("assume-role")._prompter = ask_for_code
-        own = session.get_credentials()
+        own = session.get_component("credential_provider").load_credentials()
         if own is not None:
             own.get_frozen_credentials()
     except NETWORK:

@@ -11,12 +11,13 @@ from urllib.parse import urlsplit
 
 import botocore.session
 from botocore.config import Config
-from botocore.credentials import AssumeRoleCredentialFetcher, DeferredRefreshableCredentials
 
 from ops.core import running
 from ops.core.aws.errors import LOCAL_HOSTS
-from ops.core.aws.profile import load_credentials, read_profile
+from ops.core.aws.profile import identify_source, load_credentials, read_profile
+from ops.core.aws.role_credentials import RoleCredentials
 from ops.core.errors import OpsError
+from ops.core.kept_sessions import KeptSession
 from ops.core.settings import resolve_below_root
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ RETRIES: dict[str, dict[str, Any]] = {
 def open_session(settings: Settings, role: str = "") -> Any:
     """Return a botocore session with the settings' profile and nothing else: keys in the environment are ignored.
 
-    With `role` it assumes that role of the stack at its first call, and again before the role's keys expire.
+    With `role` it has that role of the stack: its kept session, or one that it opens at its first call; and again before the keys expire.
     Raises ProfileError when the profile is missing or gives no keys, OpsError when its endpoint_url cannot be reached.
     """
     skip_proxy_for_local_hosts()
@@ -44,9 +45,10 @@ def open_session(settings: Settings, role: str = "") -> Any:
     if settings.aws.config_file:
         session.set_config_variable("config_file", str(resolve_below_root(settings.aws.config_file)))
     check_endpoint_reachable(read_profile(session, settings).get("endpoint_url"))
-    own = load_credentials(session, settings)
-    if role:
-        assume_stack_role(session, settings, role, own)
+    # botocore takes such credentials from a profile only, and the role's name depends on the stack.
+    session._credentials = (
+        build_role_credentials(session, settings, role) if role else load_credentials(session, settings)
+    )
     return session
 
 
@@ -56,18 +58,48 @@ def skip_proxy_for_local_hosts() -> None:
     os.environ["NO_PROXY"] = ",".join(dict.fromkeys([*hosts, *LOCAL_HOSTS]))
 
 
-def assume_stack_role(session: Any, settings: Settings, role: str, own: Any) -> None:
-    """Replace the profile's keys with the role's. The role session has the local user's name, for readers of AWS's logs."""
-    endpoint = session.get_scoped_config().get("endpoint_url")
+def build_role_credentials(session: Any, settings: Settings, role: str) -> RoleCredentials:
+    """Return the keys of a role of the stack. The profile's own are loaded, and a code is asked for, only without a kept session."""
+    kept = KeptSession(describe_role_session(session, settings, role))
+    own = None if kept.read() else load_credentials(session, settings)
 
-    def client(service: str, **keys: Any) -> Any:
-        config = Config(user_agent_extra=f"kennel/{running.command}", **RETRIES["control"])
-        return session.create_client(service, settings.aws.region, endpoint_url=endpoint, **(keys | {"config": config}))
+    def assume() -> dict[str, str]:
+        keys = (own or load_credentials(session, settings)).get_frozen_credentials()
+        return assume_role(session, kept.facts, keys)
 
-    name = re.sub(r"[^\w+=,.@-]", "-", getpass.getuser())[:64]
-    fetcher = AssumeRoleCredentialFetcher(client, own, settings.role_arn(role), extra_args={"RoleSessionName": name})
-    # botocore takes such credentials from a profile only, and the role's name depends on the stack.
-    session._credentials = DeferredRefreshableCredentials(fetcher.fetch_credentials, "assume-role")
+    credentials = RoleCredentials(kept, assume)
+    session.register("needs-retry", credentials.retry_with_new_session)
+    return credentials
+
+
+def describe_role_session(session: Any, settings: Settings, role: str) -> dict[str, str]:
+    """Return what tells one session from another. It has the local user's name, for readers of AWS's logs."""
+    return {
+        "stack": settings.stack.name,
+        "account": settings.aws.account,
+        "role_arn": settings.role_arn(role),
+        "session_name": re.sub(r"[^\w+=,.@-]", "-", getpass.getuser())[:64],
+        "source": identify_source(session, settings),
+        "region": settings.aws.region,
+        "endpoint": session.get_scoped_config().get("endpoint_url", ""),
+        "config_file": str(resolve_below_root(settings.aws.config_file)) if settings.aws.config_file else "",
+    }
+
+
+def assume_role(session: Any, facts: dict[str, str], keys: Any) -> dict[str, str]:
+    """Open a session of the role that `facts` describe, with the profile's keys. Raises ClientError."""
+    client = session.create_client(
+        "sts", facts["region"], endpoint_url=facts["endpoint"] or None,
+        aws_access_key_id=keys.access_key, aws_secret_access_key=keys.secret_key, aws_session_token=keys.token,
+        config=Config(user_agent_extra=f"kennel/{running.command}", **RETRIES["control"]),
+    )  # fmt: skip
+    found = client.assume_role(RoleArn=facts["role_arn"], RoleSessionName=facts["session_name"])["Credentials"]
+    return {
+        "access_key": found["AccessKeyId"],
+        "secret_key": found["SecretAccessKey"],
+        "token": found["SessionToken"],
+        "expiry_time": found["Expiration"].isoformat(),
+    }
 
 
 def check_endpoint_reachable(endpoint_url: str | None) -> None:
