@@ -12,6 +12,7 @@ from ops.core.nearest import find_nearest
 
 PREFIX = "INVOKE_"
 INVOKES_OWN = {"INVOKE_DEBUG", "INVOKE_RUNTIME_CONFIG"}
+SUDO = "INVOKE_SUDO_"  # Invoke's own section sudo has a password: no value of it is printed
 FALSE, TRUE = ("0", "", "false", "no", "off"), ("1", "true", "yes", "on")
 NOTHING = "Nothing was touched."
 
@@ -32,6 +33,10 @@ def read_environment(settings: Any, from_file: Any, file: str) -> dict[str, Any]
         path, text = paths[variable], os.environ[variable]
         value = convert(variable, text, get_value(settings, path))
         if has_value(from_file, path) and get_value(from_file, path) != value:
+            if variable.startswith(SUDO):
+                raise OpsError(
+                    f"{variable} contradicts {file}, which sets {'.'.join(path)}. Unset the variable, or remove the line of the file. {NOTHING}"
+                )
             raise OpsError(
                 f"{variable}={text} contradicts {file}, which sets {'.'.join(path)} to {get_value(from_file, path)!r}. "
                 f"Unset the variable, or remove the line of the file. {NOTHING}"
@@ -104,4 +109,5 @@ def convert_json(text: str) -> Any:
 
 
 def take(variable: str, text: str, what: str) -> Any:
-    raise OpsError(f"The environment variable {variable} takes {what}, got {text!r}. {NOTHING}")
+    got = "" if variable.startswith(SUDO) else f", got {text!r}"
+    raise OpsError(f"The environment variable {variable} takes {what}{got}. {NOTHING}")

@@ -11,8 +11,10 @@ import os
 import shlex
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import invoke
@@ -21,11 +23,15 @@ from invoke.executor import Executor as InvokeExecutor
 from ops.core import running
 from ops.core.errors import DECLINED, INTERRUPTED, OpsError
 from ops.core.output import say
+from ops.core.paths import WORK
 from ops.core.text import escape_control_characters
 
 if TYPE_CHECKING:
     from ops.core import plan
     from ops.core.aws.account import Account
+
+# They write where a person says, with that person's umask. All others write below .kennel, for its owner alone.
+WRITE_ELSEWHERE = ("data.fetch", "data.pull", "data.split", "ec2.ami", "ec2.fetch", "sm.capacity")
 
 
 @dataclass(frozen=True)
@@ -58,7 +64,8 @@ def task(**options: Any) -> Callable[[Callable[..., Result | None]], Any]:
         @functools.wraps(body)
         def run(c: invoke.Context, *args: Any, **kwargs: Any) -> Result | None:
             running.command = command
-            result = body(c, *args, **kwargs)
+            with private_files(command):
+                result = body(c, *args, **kwargs)
             if result is not None:
                 print_result(result, as_json=bool(kwargs.get("json")))
                 if result.code:
@@ -68,6 +75,26 @@ def task(**options: Any) -> Callable[[Callable[..., Result | None]], Any]:
         return invoke.task(run, klass=Command, **options)
 
     return wrap
+
+
+@contextmanager
+def private_files(command: str) -> Iterator[None]:
+    """Let the command write files that other users of this machine cannot read, and close .kennel to them."""
+    usual = os.umask(0o077)
+    try:
+        if command in WRITE_ELSEWHERE:
+            os.umask(usual)
+        if "KENNEL_WORK" not in os.environ:  # a folder that a person chose may have other uses
+            close_to_others(WORK)
+        yield
+    finally:
+        os.umask(usual)
+
+
+def close_to_others(folder: Path) -> None:
+    """Make a folder of an older Kennel private. One that is a link, or another user's, is left as it is."""
+    if folder.is_dir() and not folder.is_symlink() and folder.stat().st_uid == os.geteuid():
+        folder.chmod(0o700)
 
 
 def derive_command_name(body: Callable[..., Any]) -> str:

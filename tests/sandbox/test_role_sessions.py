@@ -42,10 +42,10 @@ def test_second_command_assumes_no_role(make_stack, count):
 
 
 @pytest.mark.parametrize("command", ["sm.status", "net.status", "data.up", "lambda.status"])
-def test_refused_session_is_opened_anew_in_each_protocol(make_stack, count, control_sandbox, command):
-    cli = make_stack("anew")
+def test_refused_session_is_replaced_in_each_protocol(make_stack, count, control_sandbox, command):
+    cli = make_stack("replaced")
     first = cli(command, ok=command == "data.up")
-    ((path, content),) = list_kept("anew")
+    ((path, content),) = list_kept("replaced")
     before = count("AssumeRole")
     control_sandbox("expire", key=content["keys"]["access_key"])
     assert cli(command, ok=command == "data.up").code == first.code
@@ -53,7 +53,7 @@ def test_refused_session_is_opened_anew_in_each_protocol(make_stack, count, cont
     write_private_file(path, path.read_text().replace("ASIA", "ASIZ"))  # a key that AWS does not know
     assert cli(command, ok=command == "data.up").code == first.code
     assert count("AssumeRole") - before == 2
-    kept_sessions.drop_sessions(stack="anew")
+    kept_sessions.drop_sessions(stack="replaced")
 
 
 def test_profile_is_not_asked_while_its_session_is_kept(make_stack, sandbox, tmp_path):

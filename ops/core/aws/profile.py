@@ -8,9 +8,11 @@ import json
 import os
 import shlex
 import sys
+import traceback
 from typing import TYPE_CHECKING, Any
 
 from botocore import exceptions as sdk
+from botocore.credentials import ProcessProvider
 
 from ops.core.errors import DENIALS, DENIED, FAILED, OpsError, ProfileError
 from ops.core.masking import mask_keys
@@ -23,7 +25,7 @@ if TYPE_CHECKING:
 NOT_LOGGED_IN = (sdk.SSOError, sdk.TokenRetrievalError, sdk.NoAuthTokenError)
 SECRETS = ("aws_secret_access_key", "aws_session_token")
 NETWORK = (sdk.ConnectionError, sdk.HTTPClientError)
-# What botocore passes on when a credential_process prints something else than it should.
+# What botocore passes on when a credential_process, or a cached login, holds something else than it should.
 ODD_OUTPUT = (ValueError, TypeError, AttributeError, KeyError, RuntimeError)
 
 
@@ -120,17 +122,37 @@ def explain_missing_keys(error: Exception, settings: Settings) -> ProfileError:
     if isinstance(error, sdk.LoginError):
         return ProfileError(f"{subject} is not logged in, or its login has expired.", build_command(settings, "login"))
     if isinstance(error, sdk.InfiniteLoopConfigError):
-        return ProfileError(f"{subject} reaches itself through source_profile: {error}.", check)
+        return ProfileError(end_sentence(f"{subject} reaches itself through source_profile: {error}"), check)
     if isinstance(error, sdk.CredentialRetrievalError) and error.kwargs.get("provider") == "custom-process":
         reason = mask_keys(str(error.kwargs["error_msg"])).strip()
-        return ProfileError(f"The credential_process of {profile} failed: {reason[:300] or 'no message'}.", check)
+        return ProfileError(
+            end_sentence(f"The credential_process of {profile} failed: {reason[:300] or 'no message'}"), check
+        )
     if isinstance(error, sdk.BotoCoreError | sdk.ClientError):
         denied = isinstance(error, sdk.ClientError) and error.response["Error"]["Code"].startswith(DENIALS)
-        reason = f"{subject} gives no keys: {mask_keys(str(error))}.".replace("..", ".")
+        reason = end_sentence(f"{subject} gives no keys: {mask_keys(str(error))}")
         return ProfileError(reason, check, DENIED if denied else FAILED)
     if isinstance(error, OSError):
         missing = f"{error.strerror}: {error.filename}" if error.filename else str(error)
-        return ProfileError(f"{subject} gives no keys: {missing}.", check)
+        return ProfileError(end_sentence(f"{subject} gives no keys: {missing}"), check)
+    reason = mask_keys(f"{error}" if isinstance(error, ValueError) else f"{type(error).__name__}: {error}")[:300]
+    if not comes_from_process(error):
+        return ProfileError(end_sentence(f"{subject} gives no keys: {reason}"), check)
+    if isinstance(error, ValueError) and not isinstance(error, json.JSONDecodeError | UnicodeDecodeError):
+        return ProfileError(
+            end_sentence(f"The output of the credential_process of {profile} is wrong: {reason}"), check
+        )
     return ProfileError(
         f"The credential_process of {profile} printed no JSON with AccessKeyId and SecretAccessKey.", check
     )
+
+
+def comes_from_process(error: Exception) -> bool:
+    """Return whether the error was raised while botocore ran a credential_process, or read what it printed."""
+    frames = (frame for frame, _ in traceback.walk_tb(error.__traceback__))
+    return any(isinstance(frame.f_locals.get("self"), ProcessProvider) for frame in frames)
+
+
+def end_sentence(text: str) -> str:
+    """Return the text with one full stop: the messages of libraries may have one already."""
+    return text if text.rstrip().endswith((".", "!", "?")) else f"{text.rstrip()}."
