@@ -10,7 +10,7 @@ from typing import Any
 from sandbox import faults
 from sandbox.ec2 import instances, lifecycle, metadata, spot
 from sandbox.faults import Fault
-from sandbox.iam import bulk, federation
+from sandbox.iam import bulk, federation, logins
 from sandbox.sagemaker import runs
 from sandbox.world import World
 
@@ -50,7 +50,7 @@ def handle_box_request(world: World, path: str) -> tuple[int, dict[str, Any]]:
 def dispatch_control_action(world: World, method: str, action: str, body: dict[str, Any]) -> dict[str, Any]:
     """Carry out one control request and return its JSON response.
 
-    GET health; POST fault | faults/clear | clock | break | token | age | expire | hang | iam | slow, and what
+    GET health; POST fault | faults/clear | clock | break | token | age | expire | hang | iam | logins | slow, and what
     `inject_drill_fault` knows. Raises KeyError for any other.
     """
     match method, action:
@@ -76,6 +76,8 @@ def dispatch_control_action(world: World, method: str, action: str, body: dict[s
             return faults.set_role_age(world, body["role"], float(body["days"]))
         case "POST", "expire":
             return {"session": world.keys.expire_session(body["key"])}
+        case "POST", "logins":
+            return logins.add_login_profiles(world)
         case "POST", "iam":
             return bulk.apply_iam_calls(world, body["calls"])
         case "POST", "slow":

@@ -50,6 +50,7 @@ FAULTS = {
     "kill": FaultCommand("kill", "kill every process of one host of a job", HOST),
     "age": FaultCommand("age", "a role was created `days` ago", {"role": (str, REQUIRED), "days": (float, REQUIRED)}),
     "expire": FaultCommand("expire", "end the role session of an access key", {"key": (str, REQUIRED)}),
+    "logins": FaultCommand("logins", "add the profiles keys, mfa-role and sso, whose sessions have no MFA, to the AWS config", {}),
 }  # fmt: skip
 
 

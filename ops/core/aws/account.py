@@ -16,7 +16,8 @@ from botocore.exceptions import ClientError
 
 from ops.core import running
 from ops.core.aws.errors import build_aws_error, redact, shorten_for_log
-from ops.core.aws.session import RETRIES, open_session
+from ops.core.aws.session import open_session
+from ops.core.aws.sts import RETRIES
 from ops.core.bucket import Bucket
 from ops.core.errors import AwsError, OpsError
 from ops.core.kept_sessions import drop_sessions

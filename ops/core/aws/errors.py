@@ -38,7 +38,7 @@ def build_aws_error(error: Any) -> AwsError:
         reason += f" This machine's clock is wrong{by}, and AWS rejects signatures that are 5 minutes off."
         reason += " Set it: sudo timedatectl set-ntp true"
     if error.operation_name == "AssumeRole":
-        reason += " Each command assumes its own role of the stack. Create the roles: invoke iam.apply; check them: invoke doctor"
+        reason = f"{reason.rstrip('.')}. Each command assumes its own role of the stack. What is missing: invoke doctor"
     return AwsError(error.operation_name, code, reason)
 
 

@@ -53,11 +53,13 @@ def identify_source(session: Any, settings: Settings) -> str:
     return hashlib.sha256(json.dumps(chain, sort_keys=True, default=str).encode()).hexdigest()
 
 
-def load_credentials(session: Any, settings: Settings) -> Any:
-    """Return the profile's credentials, with their keys already fetched. Raises ProfileError when it gives none."""
+def load_credentials(session: Any, settings: Settings, own: Any = None) -> Any:
+    """Return the profile's credentials, or `own` if given, with their keys already fetched. Raises ProfileError when it gives none."""
     try:
-        session.get_component("credential_provider").get_provider("assume-role")._prompter = ask_for_code
-        own = session.get_component("credential_provider").load_credentials()
+        if own is None:
+            providers = session.get_component("credential_provider")
+            providers.get_provider("assume-role")._prompter = ask_for_code
+            own = providers.load_credentials()
         if own is not None:
             own.get_frozen_credentials()
     except NETWORK:
@@ -73,10 +75,10 @@ def load_credentials(session: Any, settings: Settings) -> Any:
 
 def ask_for_code(prompt: str) -> str:
     """Ask for the code of an MFA device. Raises ProfileError without a terminal."""
-    if not sys.stdin.isatty():
+    if sys.stdin is None or not sys.stdin.isatty():
         raise ProfileError(
             "The profile needs the code of an MFA device, and there is no terminal to ask on.",
-            "run the same command in a terminal",
+            "run in a terminal: invoke doctor (it keeps the session for an hour, for all commands)",
         )
     return getpass.getpass(prompt)
 

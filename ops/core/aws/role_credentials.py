@@ -56,6 +56,15 @@ class RoleCredentials(DeferredRefreshableCredentials):  # type: ignore[misc]
 
 def is_session_refused(answer: Any) -> bool:
     """Return whether AWS's answer says that the session has expired, is unknown, or was revoked."""
+    return has_session_ended(answer) or REVOKED in read_error(answer)[1]
+
+
+def has_session_ended(answer: Any) -> bool:
+    """Return whether AWS's answer says that the session has expired, or that its keys are unknown."""
+    code, reason = read_error(answer)
+    return code.startswith(ENDED) or UNKNOWN_KEY in reason
+
+
+def read_error(answer: Any) -> tuple[str, str]:
     error = answer.get("Error", {}) if isinstance(answer, dict) else {}
-    code, reason = str(error.get("Code", "")), str(error.get("Message", ""))
-    return code.startswith(ENDED) or UNKNOWN_KEY in reason or REVOKED in reason
+    return str(error.get("Code", "")), str(error.get("Message", ""))
