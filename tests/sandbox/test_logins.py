@@ -67,6 +67,21 @@ def test_one_code_serves_from_doctor_to_data_up(log_in, profile):
     assert SERIAL in prompt
 
 
+def test_role_of_a_profile_counts_where_a_trust_names_it(log_in, make_stack):
+    cli, asked = log_in("named", "mfa-role")
+    account = make_stack("named").account
+    person = {
+        "Effect": "Allow",
+        "Principal": {"AWS": "arn:aws:iam::123456789012:role/people"},
+        "Action": "sts:AssumeRole",
+    }
+    document = json.dumps({"Version": "2012-10-17", "Statement": person})
+    name = account.settings.build_role_name("operator")
+    account.call("iam", "update_assume_role_policy", RoleName=name, PolicyDocument=document)
+    cli("data.up")
+    assert len(asked) == 1
+
+
 def test_code_is_not_asked_for_a_role_that_is_missing(log_in):
     cli, asked = log_in("roleless", "keys", roles=False)
     check = check_roles(cli)

@@ -45,7 +45,7 @@ def find_user(session: Any, settings: Settings) -> User | None:
 
 def assume_role_as_user(session: Any, user: User, facts: dict[str, str], **more: Any) -> dict[str, str]:
     """Open a session of the role that `facts` describe, with a code when it takes one. Raises ClientError, ProfileError."""
-    kept = KeptSession(facts | {"role_arn": "", "stack": ""})
+    kept = KeptSession(facts | {"role_arn": "", "stack": "", "session_name": ""})  # one serves for all roles
     if found := kept.read():
         try:
             return sts.assume_role(session, facts, as_keys(found), **more)

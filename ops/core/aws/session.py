@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import botocore.session
+from botocore.exceptions import ClientError
 
 from ops.core.aws import mfa, sts
 from ops.core.aws.errors import LOCAL_HOSTS
@@ -53,8 +54,13 @@ def build_role_credentials(session: Any, settings: Settings, role: str) -> RoleC
 
     def assume() -> dict[str, str]:
         if user:
-            return mfa.assume_role_as_user(session, user, facts)
-        return sts.assume_role(session, facts, (own or load_credentials(session, settings)).get_frozen_credentials())
+            try:
+                return mfa.assume_role_as_user(session, user, facts)
+            except ClientError as error:  # a trust policy may name the profile's role, and not its source's user
+                if not mfa.is_denied(error) or "role_arn" not in session.get_scoped_config():
+                    raise
+        keys = own or load_own_credentials(session, settings)
+        return sts.assume_role(session, facts, keys.get_frozen_credentials())
 
     credentials = RoleCredentials(kept, assume)
     session.register("needs-retry", credentials.retry_with_new_session)
