@@ -105,7 +105,7 @@ def test_permission_set_is_let_in_by_a_setting(log_in):
     assert asked == []
 
 
-def test_trust_that_names_others_is_told_from_missing_mfa(log_in, make_stack):
+def test_trust_that_names_others_is_not_missing_mfa(log_in, make_stack):
     cli, _ = log_in("untrusted", "sso", "iam: {permission_sets: [Operators]}\n")
     account = make_stack("untrusted").account
     trust = {"Effect": "Allow", "Principal": {"Service": "ec2.amazonaws.com"}, "Action": "sts:AssumeRole"}
