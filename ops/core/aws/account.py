@@ -19,7 +19,7 @@ from ops.core.aws.errors import build_aws_error, redact, shorten_for_log
 from ops.core.aws.session import open_session
 from ops.core.aws.sts import RETRIES
 from ops.core.bucket import Bucket
-from ops.core.errors import AwsError, OpsError
+from ops.core.errors import DENIED, AwsError, OpsError
 from ops.core.files import name_path
 from ops.core.kept_sessions import drop_sessions
 from ops.core.masking import mask_keys
@@ -56,16 +56,21 @@ class Account:
 
     @classmethod
     def from_context_or_profile(cls, c: invoke.Context, role: str) -> Account:
-        """Return the account as the role, or as the profile while the role cannot be assumed: the first iam.apply makes it."""
+        """Return the account as the role, or as the profile while the role cannot be assumed, or may not read IAM yet.
+
+        The first iam.apply makes the role, and may have been interrupted between the role and its permissions.
+        """
         account = cls.from_context(c, role)
         try:
             account.guard()
+            account.call("iam", "get_account_authorization_details", MaxItems=1)
         except AwsError as error:
-            if error.call != "AssumeRole":
+            assumed = error.call != "AssumeRole"
+            if assumed and error.code != DENIED:
                 raise
-            say(
-                f"Cannot assume role {account.settings.build_role_name(role)} yet; continuing with the profile's own credentials."
-            )
+            problem = "has no permissions" if assumed else "cannot be assumed"
+            name = account.settings.build_role_name(role)
+            say(f"Role {name} {problem} yet; continuing with the profile's own credentials.")
             return cls.from_context(c, "")
         return account
 
