@@ -45,7 +45,7 @@ class Facts:
     log_group: bool = False
     subnets: tuple[str, ...] = ()
     group: str | None = None
-    scaling: scaling.Facts = scaling.Facts()
+    scaling: scaling.Facts = field(default_factory=scaling.Facts)
 
     @property
     def live(self) -> str:

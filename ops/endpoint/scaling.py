@@ -189,9 +189,7 @@ def is_past(when: str, timezone: str, now: datetime) -> bool:
 def is_complete(have: Facts, settings: Settings) -> bool:
     """Return whether the target, the settings' policy and all scheduled actions are registered, with whatever bounds."""
     planned = build_schedule(settings, datetime.now(UTC)).keys()
-    return (
-        have.bounds is not None and derive_policy_name(settings) in have.policies and planned <= have.schedule.keys()
-    )
+    return have.bounds is not None and derive_policy_name(settings) in have.policies and planned <= have.schedule.keys()
 
 
 def list_acceptable_bounds(have: Facts, settings: Settings) -> set[Bounds]:

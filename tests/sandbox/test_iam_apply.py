@@ -308,7 +308,9 @@ def test_first_apply_resumes_after_a_crash(make_stack, monkeypatch):
         monkeypatch.setattr(Account, "make_change", make_change)
         assert "Crash" in cli("iam.apply", ok=False).err
 
-    whole = len(change.preview(apply.steps(snapshot.read(cli.account), policies.read_roles(cli.settings), cli.settings)))
+    whole = len(
+        change.preview(apply.steps(snapshot.read(cli.account), policies.read_roles(cli.settings), cli.settings))
+    )
     for calls in (2, whole - 8, 1, 1, 1, 1, 1):
         crash_after(calls)
     assert made == whole - 1

@@ -15,6 +15,7 @@ from botocore.config import Config
 from botocore.exceptions import ClientError
 
 from ops.core import running
+from ops.core.aws import lost_answers
 from ops.core.aws.errors import build_aws_error, redact, shorten_for_log
 from ops.core.aws.session import open_session
 from ops.core.aws.sts import RETRIES
@@ -48,6 +49,7 @@ class Account:
         self._guarded = False
         self._client = cache(self._create_client)
         self._session = open_session(settings, role if settings.aws.take_roles else "")
+        self._session.register("needs-retry", lost_answers.watch)
 
     @classmethod
     def from_context(cls, c: invoke.Context, role: str = "operator") -> Account:
@@ -174,7 +176,9 @@ class Account:
         self._write_audit_entry("begin", entry)
         try:
             patience = "launch" if change.call in LAUNCHES else "control"
-            answer = self.call(change.service, change.call, patience, **change.args)
+            answer = lost_answers.settle(
+                self, change, lambda: self.call(change.service, change.call, patience, **change.args)
+            )
         except BaseException as error:
             self._write_audit_entry(
                 f"failed: {type(error).__name__}: {mask_keys(redact(str(error), change.args))}"[:300], entry
