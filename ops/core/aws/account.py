@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from botocore.config import Config
 from botocore.exceptions import ClientError
 
-from ops.core import running
+from ops.core import interrupts, running
 from ops.core.aws import lost_answers
 from ops.core.aws.errors import build_aws_error, redact, shorten_for_log
 from ops.core.aws.session import open_session
@@ -212,6 +212,7 @@ class Account:
 
     def _poll(self, wait: Wait, started: float, show_state: Callable[[str], None]) -> Any:
         for pause in iterate_poll_intervals():
+            interrupts.check()
             state = wait.until(self)
             if not isinstance(state, str):
                 return state

@@ -58,6 +58,7 @@ ENDING = ("deleting", "deleted", "delete-in-progress", "delete-complete")
 ALREADY = (
     "EntityAlreadyExists", "Duplicate", "EntryAlreadyExists", "RouteAlreadyExists", "AlreadyAssociated", "already exist", "AlreadyExists",
     "already existing", "ResourceInUse", "in-progress endpoint", "BucketAlreadyOwnedByYou",
+    "InstanceSessionsPerInstanceProfile",
 )  # fmt: skip
 FOREIGN = "BucketAlreadyExists"  # another account's
 GONE = (
