@@ -42,6 +42,7 @@ from ops.commands import (  # noqa: E402
     sm_scaling,
     sm_training,
     sm_tuning,
+    stack,
 )
 from ops.core import entry  # noqa: E402
 from sandbox import commands as sandbox  # noqa: E402
@@ -58,6 +59,7 @@ NAMESPACES = {
     "runbook": [runbook],
     "sandbox": [sandbox],
     "sm": [sm_capacity, sm_cleanup, sm_endpoint, sm_release, sm_report, sm_scaling, sm_training, sm_tuning],
+    "stack": [stack],
 }
 
 ns = Collection(demo.demo, doctor.doctor)

@@ -7,7 +7,7 @@ from invoke.exceptions import Exit
 
 from ops.core.text import escape_control_characters
 
-FAILED, DECLINED, DENIED, FINDINGS, INTERRUPTED = 1, 3, 4, 7, 130
+FAILED, DECLINED, DENIED, LOCKED, FINDINGS, INTERRUPTED = 1, 3, 4, 5, 7, 130
 STOPPED, ROLLED_BACK = 8, 9  # a release that stopped before AWS changed; one that AWS rolled back
 
 DENIALS = ("AccessDenied", "UnauthorizedOperation", "AuthException", "403")  # 403: HEAD has no body with a code

@@ -182,7 +182,8 @@ def describe_costs(changes: Sequence[Change]) -> Iterator[str]:
 def apply(steps: Callable[[], Steps], account: Account, say: Callable[[str], None]) -> int:
     """Walk the preview, then make the changes one by one; return how many were made. Each line is printed *before* its call.
 
-    Nothing is changed when the preview raises an error. `steps` returns the plan from its start, from the same facts each time.
+    The stack's lease is held meanwhile. Nothing is changed when the preview raises an error. `steps` returns the plan from its
+    start, from the same facts each time.
     """
     planned = preview(steps())
     if not planned:
@@ -194,12 +195,15 @@ def apply(steps: Callable[[], Steps], account: Account, say: Callable[[str], Non
         nonlocal made
         if isinstance(step, Wait):
             return account.wait(step)
+        if step.sign == "-":
+            account.lease.check()
         result = account.make_change(step)
         made += 1
         return result
 
-    for step in walk_steps(steps(), answer):
-        say(format_step(step))
+    with account.lease.hold():
+        for step in walk_steps(steps(), answer):
+            say(format_step(step))
     return made
 
 

@@ -11,5 +11,6 @@ if TYPE_CHECKING:
     import invoke
 
 command = ""  # each request to AWS carries it in its user agent
+changes = False  # whether the command may change the stack: those that only read take --json
 announced = ""  # the stack that it named before it removes something: it says so once
 collection: invoke.Collection | None = None

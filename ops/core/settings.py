@@ -43,6 +43,7 @@ class Section(BaseModel):
 class Stack(Section):
     name: values.Name
     expires_hours: values.Hours
+    wait_minutes: Annotated[int, Field(ge=0, le=1440)]
 
 
 class Aws(Section):

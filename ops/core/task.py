@@ -74,7 +74,7 @@ def task(**options: Any) -> Callable[[Callable[..., Result | None]], Any]:
 
         @functools.wraps(body)
         def run(c: invoke.Context, *args: Any, **kwargs: Any) -> Result | None:
-            running.command, running.announced = command, ""
+            running.command, running.announced, running.changes = command, "", "json" not in kwargs
             check_numbers(command, kwargs)
             with private_files(command):
                 result = body(c, *args, **kwargs)

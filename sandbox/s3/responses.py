@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import threading
 from typing import Any
 
 import xmltodict
@@ -15,6 +16,7 @@ from moto.s3.utils import compute_checksum
 BUCKET_NAME = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
 # moto computes these without further libraries; others are stored unchecked.
 CHECKED = ("CRC32", "SHA1", "SHA256")
+CONDITIONAL = threading.Lock()
 AES256 = {"Rule": {"ApplyServerSideEncryptionByDefault": {"SSEAlgorithm": "AES256"}, "BucketKeyEnabled": "false"}}
 
 
@@ -38,6 +40,11 @@ class S3(S3Response):
         if not exists:
             protect_new_bucket(self.backend.buckets[name])
         return response
+
+    def put_object(self) -> Any:
+        """Store an object; If-Match and If-None-Match hold until it is stored, where moto would let two requests pass."""
+        with CONDITIONAL:
+            return super().put_object()
 
     def list_objects_v2(self) -> Any:
         try:

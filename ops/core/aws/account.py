@@ -23,6 +23,7 @@ from ops.core.bucket import Bucket
 from ops.core.errors import DENIED, AwsError, OpsError
 from ops.core.files import name_path
 from ops.core.kept_sessions import drop_sessions
+from ops.core.lease import HOLDERS, Lease
 from ops.core.masking import mask_keys
 from ops.core.output import say, show_elapsed
 from ops.core.paths import WORK
@@ -50,11 +51,15 @@ class Account:
         self._client = cache(self._create_client)
         self._session = open_session(settings, role if settings.aws.take_roles else "")
         self._session.register("needs-retry", lost_answers.watch)
+        self.lease = Lease(self)
 
     @classmethod
     def from_context(cls, c: invoke.Context, role: str = "operator") -> Account:
         """Return the account that this command's settings name. Raises OpsError for a bad setting, before any call."""
-        return cls(load_settings(c.config), role)
+        account = cls(load_settings(c.config), role)
+        if role in HOLDERS and running.changes and not c.config.run.dry:
+            account.lease.note()
+        return account
 
     @classmethod
     def from_context_or_profile(cls, c: invoke.Context, role: str) -> Account:
