@@ -1,5 +1,6 @@
 """Plans: a dry run and a run walk one generator, and a plan must not decide on an unknown response."""
 
+import contextlib
 import itertools
 import math
 
@@ -66,9 +67,22 @@ def test_uncaught_error_ends_the_plan():
         list(plan.walk_steps(two_steps(), answer))
 
 
+class FreeLease:
+    """The lease of a stack that no other command changes."""
+
+    def __init__(self):
+        self.checked = 0
+
+    def check(self):
+        self.checked += 1
+
+    hold = contextlib.nullcontext
+
+
 class FakeAccount:
     def __init__(self):
         self.log = []
+        self.lease = FreeLease()
 
     def make(self, step):
         self.log.append(step.call)
