@@ -139,7 +139,7 @@ def list_parts(account: Account) -> list[tuple[str, dict[str, Any]]]:
     for call, key, name in KINDS:
         for part in account.list_tagged(call, key):
             state = part.get("State", "").lower()
-            if not state.startswith("delet"):
+            if not state.startswith(("deleting", "deleted", "delete-")):
                 found.append((part[name], part))
     return found
 
