@@ -31,6 +31,7 @@ botocore.session.create_loader = lambda path=None: botocore.loaders.create_loade
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGPIPE, signal.SIGALRM, signal.SIGWINCH)
 THREADS_S = 30.0
+interpreter = sys.executable  # what commands, and the sandbox that they start, take for theirs; conftest sets it
 
 
 @dataclass(frozen=True)
@@ -91,12 +92,14 @@ def process_state(env: dict[str, str]) -> Iterator[None]:
     """Add `env` to the environment and work in the checkout; put back everything that a command may change in this process."""
     environment, folder, path, command = dict(os.environ), Path.cwd(), list(sys.path), running.command
     collection, bytecode, argv = running.collection, sys.dont_write_bytecode, sys.argv
-    handlers = {number: signal.getsignal(number) for number in SIGNALS}
+    handlers, executable = {number: signal.getsignal(number) for number in SIGNALS}, sys.executable
     os.environ.update(env)
     os.chdir(ROOT)
+    sys.executable = interpreter
     try:
         yield
     finally:
+        sys.executable = executable
         os.chdir(folder)
         os.environ.clear()
         os.environ.update(environment)
