@@ -2,20 +2,26 @@
 
 import hashlib
 
-import model
 import pytest
-import torch
-from frozen import Frozen
-from preprocess import Preprocess
-from safetensors.torch import save_file
-from vision import models
 
-ALL = models.list_models(module=models)
+pytestmark = pytest.mark.xdist_group("torch")  # one worker loads it for all these files
+
+
+@pytest.fixture(scope="module", autouse=True)
+def load_torch():
+    """Load torch when the first test of this file runs: at the collection each of pytest's workers would load it."""
+    global Frozen, Preprocess, model, models, save_file, torch
+    import model
+    import torch
+    from frozen import Frozen
+    from preprocess import Preprocess
+    from safetensors.torch import save_file
+    from vision import models
 
 
 def test_every_architecture_has_our_head_and_a_last_block():
     """On torch's `meta` device, where weights have shapes and no memory. regnet computes with numbers while it is built."""
-    for arch in ["resnet_tiny", *(name for name in ALL if not name.startswith("regnet"))]:
+    for arch in ["resnet_tiny", *(name for name in models.list_models(module=models) if not name.startswith("regnet"))]:
         with torch.device("meta"):
             network = model.build(arch, 133, "linear", "last").eval()
             side = 299 if arch == "inception_v3" else 224
