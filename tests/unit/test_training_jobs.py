@@ -9,6 +9,8 @@ from ops.datasets.pretrained import Weights
 from ops.jobs import failures, follow, spec, training_jobs
 from tests.conftest import settings_of
 
+pytestmark = pytest.mark.xdist_group("torch")  # two tests load it
+
 SETTINGS = settings_of()
 EPOCH = {
     "epoch": 2, "train": {"loss": 0.2218, "accuracy": 0.9}, "valid": {"loss": 0.301, "accuracy": 0.89}, "images_per_s": 809.4, "data_wait": 0.03, "seconds": 1.62,
