@@ -15,7 +15,7 @@ from pathlib import Path
 HOME = Path(tempfile.mkdtemp(prefix="kennel-tests-"))
 os.environ["KENNEL_WORK"] = str(HOME / "work")
 os.environ.setdefault("AWS_DEFAULT_REGION", "us-east-1")
-os.environ.setdefault("OMP_NUM_THREADS", "1")  # threads that wait for each other spin, and workers share the cores already
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # idle threads of torch spin, and workers share the cores already
 for name in ("AWS_PROFILE", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_ENDPOINT_URL"):
     os.environ.pop(name, None)
 
