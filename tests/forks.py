@@ -91,17 +91,17 @@ class Listener:
 
     def serve_first(self) -> None:
         if self.door in select.select([self.door, self.ended], [], [])[0]:
-            argv = [sys.executable, __file__, str(self.door.fileno())]
-            quiet = subprocess.DEVNULL
+            files = self.door.fileno(), self.ended
+            argv, quiet = [sys.executable, __file__, *map(str, files)], subprocess.DEVNULL
             self.server = subprocess.Popen(
-                argv, env=self.env, pass_fds=[self.door.fileno()], stdin=quiet, stdout=quiet, start_new_session=True
+                argv, env=self.env, pass_fds=files, stdin=quiet, stdout=quiet, start_new_session=True
             )
+            self.door.close()  # so that a client of a process that has ended gets an error, and does not wait
 
     def close(self) -> None:
         os.close(self.end)
         self.thread.join()
         if self.server:
-            self.server.terminate()
             self.server.wait()
         self.door.close()
         self.folder.cleanup()
@@ -117,7 +117,7 @@ class Run:
     is_stopped: bool = False
 
     def follow_client(self) -> None:
-        """Stop the fork while the client is stopped, which nobody can catch: a frozen host is frozen as a whole."""
+        """Stop the fork while the client is stopped, which no program can catch: a frozen host is frozen as a whole."""
         try:
             stopped = Path(f"/proc/{self.client_process}/stat").read_text().rpartition(")")[2].split()[0] == "T"
         except OSError:  # it has ended
@@ -127,13 +127,18 @@ class Run:
             self.is_stopped = stopped
 
 
-def serve(door: socket.socket) -> None:
-    """Fork for each connection, and tell it the exit code when the fork has ended. A fork whose client is gone is killed."""
+def serve(door: socket.socket, ended: int) -> None:
+    """Fork for each connection, and tell it the exit code when the fork has ended. A fork whose client is gone is killed.
+
+    Returns when the suite has ended, in whatever way: then the other end of the pipe `ended` is closed.
+    """
     preload()
     running: dict[int, Run] = {}  # by the fork's pidfd
     while True:
         clients = {run.client: number for number, run in running.items()}
-        ready = select.select([door, *running, *clients], [], [], FOLLOW_S if running else None)[0]
+        ready = select.select([door, ended, *running, *clients], [], [], FOLLOW_S if running else None)[0]
+        if ended in ready:
+            return
         for number in ready:
             if number in running:
                 run = running.pop(number)
@@ -221,4 +226,4 @@ def carry_out(words: list[str], env: dict[str, str], folder: str) -> int:
 
 if __name__ == "__main__":
     signal.signal(signal.SIGINT, signal.SIG_DFL)
-    serve(socket.socket(fileno=int(sys.argv[1])))
+    serve(socket.socket(fileno=int(sys.argv[1])), int(sys.argv[2]))
