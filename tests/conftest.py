@@ -111,7 +111,11 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def pytest_collection_finish() -> None:
-    """Collect garbage again: tests import tasks.py, which switches that off until a command runs."""
+    """Collect garbage again: tests import tasks.py, which switches that off until a command runs.
+
+    What there is now stays to the end: thousands of tests and all modules, which each collection would look through.
+    """
+    gc.freeze()
     gc.enable()
 
 
