@@ -46,13 +46,13 @@ botocore.client.ClientCreator._create_client_class = create_class_once
 
 # A command reads invoke.yaml three times, at 7 ms of CPU. What was read from the same text is the same.
 SETTINGS: dict[tuple[str, bytes, str], dict[str, Any]] = {}
-read_anew = settings_files.read_settings_file
+read_from_disk = settings_files.read_settings_file
 
 
 def read_settings_once(name: str, known: dict[str, Any]) -> dict[str, Any]:
     key = (name, Path(name).read_bytes() if Path(name).is_file() else b"", repr(known))
     if key not in SETTINGS:
-        SETTINGS[key] = read_anew(name, known)
+        SETTINGS[key] = read_from_disk(name, known)
     return copy.deepcopy(SETTINGS[key])
 
 
