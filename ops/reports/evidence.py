@@ -104,21 +104,25 @@ def describe_endpoint(data: Any) -> str:
 
 
 def describe_smoke(data: Any) -> str:
-    return (
-        f"{count(len(data['wrong']), 'answer')} differ from the trained model's" if data["wrong"] else "all as trained"
-    )
+    return count(len(data["wrong"]), "wrong answer")
 
 
 def describe_job(data: Any) -> str:
-    return f"accuracy {data['test']['accuracy']:.4f} on {count(data['test']['pictures'], 'picture')}"
+    accuracy = data["test"].get("accuracy")
+    return "accuracy not recorded" if accuracy is None else f"test accuracy {accuracy:.4f}"
 
 
 def describe_report(data: Any) -> str:
-    return f"macro F1 {data['metrics']['macro_f1']:.4f}" if data["metrics"].get("macro_f1") else "not recorded"
+    score = data["metrics"].get("macro_f1")
+    return "macro F1 not recorded" if score is None else f"macro F1 {score:.4f}"
 
 
 def describe_box(data: Any) -> str:
     return f"{data['state']}: {data['type']}" if data["box"] else "no box"
+
+
+def describe_box_jobs(data: Any) -> str:
+    return f"{sum(one['state'] == 'Completed' for one in data)} of {count(len(data), 'job')} completed"
 
 
 def describe_answers(data: Any) -> str:
@@ -161,6 +165,7 @@ PARTS = (
     Part("Training job of the live release", "sm.attach {job} --json", describe_job),
     Part("Training job: its plots", "sm.report {job} --json", describe_report, ("report", *PLOTS, "mistakes")),
     Part("Box", "ec2.status --json", describe_box, ("dollars_so_far", "stops_in_s")),
+    Part("Box: its jobs", "ec2.ps --json", describe_box_jobs, ("pid", "alive", "reported")),
     Part("Network", "net.status --json", lambda data: f"{count(len(data['differs']), 'change')} pending"),
     Part("Function", "lambda.status --json", describe_function),
     Part("Function: its answers", f"lambda.invoke --sample {SAMPLE} --json", describe_answers),
@@ -266,7 +271,12 @@ def record_costs(data: dict[str, Any]) -> Record:
     }
     unknown = [name for name, dollars in rows.items() if dollars is None]
     total = round(sum(dollars or 0.0 for dollars in rows.values()), 4)
-    kept = {"dollars_per_hour": rows, "total": total, "prices": f"list prices of {pricing.read_prices()['dated']}"}
+    kept = {
+        "dollars_per_hour": rows,
+        "total": total,
+        "not counted": "alarms, logs, storage, requests, training jobs",
+        "prices": f"list prices of {pricing.read_prices()['dated']}",
+    }
     return Record(
         "Costs",
         f"invoke {' '.join(f'{name} --json' for name in COST_NAMES)}",

@@ -4,11 +4,15 @@ import hashlib
 import json
 import re
 
+import invoke
 import pytest
 
+import tasks
+from ops.core import running
 from ops.core.errors import OpsError
+from ops.core.paths import ROOT
 from ops.core.redaction import redact_text
-from ops.core.task import Result
+from ops.core.task import Result, read_result
 from ops.reports import evidence
 
 ACCOUNT = "123456789012"
@@ -22,6 +26,7 @@ ANSWERS = {
     "sm.attach": {"artefact": f"s3://kennel-demo-{ACCOUNT}-us-east-1/x", "test": {"accuracy": 0.9889, "pictures": 360, "loss": float("nan")}},
     "sm.report": {"job": JOB, "metrics": {"macro_f1": 0.9889}, "missing": []},
     "ec2.status": {"box": "i-1", "type": "g4dn.xlarge", "state": "running", "address": "10.20.0.4", "dollars_per_hour": 0.537},
+    "ec2.ps": [{"job": "kennel-demo-box1-1", "state": "Completed", "pid": 17, "alive": False}],
     "net.status": {"parts": {"vpc": "vpc-1"}, "differs": []},
     "lambda.status": {"live": "1", "state": "Active", "memory_mb": 256, "provisioned": 1},
     "lambda.invoke": [{"picture": "test/5/1.png", "truth": "5", "answer": "5"}, {"picture": "test/6/2.png", "truth": "6", "answer": "5"}],
@@ -92,6 +97,9 @@ def test_parts_have_command_figure_time_and_digest(settings):
             assert value.replace("'", "&#39;") in page
     parts = by_title(data)
     assert parts["Endpoint"]["figure"] == "InService: 1 x ml.m5.large"
+    assert parts["Endpoint: its golden answers"]["figure"] == "0 wrong answers"
+    assert parts["Training job of the live release"]["figure"] == "test accuracy 0.9889"
+    assert parts["Box: its jobs"]["figure"] == "1 of 1 job completed"
     assert parts["Function: its answers"]["figure"] == "1 of 2 right"
     assert parts["Capacity"]["figure"] == "admits 472, plans for 40 a minute"
     assert parts["Audit"]["figure"] == "1 finding, 14 waived or informative"
@@ -123,6 +131,15 @@ def test_failed_command_leaves_a_page_that_names_it(settings):
     assert "Deploy one: invoke sm.deploy" in page
     assert by_title(data)["Endpoint"]["digest"] == ""
     assert by_title(data)["Costs"]["data"]["dollars_per_hour"]["endpoint"] == 0.0
+
+
+def test_model_without_figures_is_not_recorded(settings):
+    _, data, made = write(
+        settings, read_with(sm_attach={"test": {}}, sm_report=ANSWERS["sm.report"] | {"metrics": {"macro_f1": None}})
+    )
+    assert made.missing == []
+    assert by_title(data)["Training job of the live release"]["figure"] == "accuracy not recorded"
+    assert by_title(data)["Training job: its plots"]["figure"] == "macro F1 not recorded"
 
 
 def test_unknown_price_is_named_in_the_costs(settings):
@@ -159,6 +176,20 @@ def test_redacted_evidence_has_no_account_and_no_address(settings):
     plain, _, _ = write(settings, read_with(sm_attach=leaking))
     assert account in plain
     assert "AKIAIOSFODNN7EXAMPLE" not in plain
+
+
+def test_result_is_read_whatever_its_exit_code(monkeypatch, capsys, tmp_path):
+    """Nothing is printed; the command that requests carry in their user agent is back afterwards; an error is raised."""
+    monkeypatch.setattr(running, "collection", tasks.ns)
+    monkeypatch.setattr(running, "command", "evidence")
+    loaded = invoke.Config(project_location=ROOT)
+    loaded.load_project()
+    loaded.aws.config_file = str(tmp_path / "missing")
+    found = read_result(invoke.Context(loaded), "doctor --json")
+    assert (found.code, [check["name"] for check in found.data]) == (1, ["credentials"])
+    with pytest.raises(OpsError, match="must be given together"):
+        read_result(invoke.Context(loaded), "sm.capacity --rps 11")
+    assert (capsys.readouterr().out, running.command) == ("", "evidence")
 
 
 @pytest.mark.parametrize(
