@@ -314,7 +314,8 @@ def tabulate_list(name: str, values: list[Any]) -> Table:
     left = max(0, len(values) - ROWS)
     if not is_list_of_objects(values):
         return Table(name, (), [(shorten(value),) for value in values[:ROWS]] or [("none",)], left)
-    head = tuple(dict.fromkeys(key for value in values for key in value))
+    values = sorted(values, key=lambda value: bool(value.get("waived")))  # what is open comes first
+    head = tuple(dict.fromkeys(key for value in values for key, one in value.items() if one not in ("", None, [])))
     return Table(name, head, [tuple(shorten(value.get(key, "")) for key in head) for value in values[:ROWS]], left)
 
 

@@ -62,7 +62,7 @@ def read_with(asked=None, **changed):
 
 def write(settings, read, redacted=False):
     made = evidence.write(evidence.collect(read, settings, redacted), "demo", redacted)
-    return made.page.read_text(), json.loads(made.json.read_text()), made
+    return made.page.read_text().replace("<wbr>", ""), json.loads(made.json.read_text()), made
 
 
 def by_title(data):
@@ -131,6 +131,14 @@ def test_failed_command_leaves_a_page_that_names_it(settings):
     assert "Deploy one: invoke sm.deploy" in page
     assert by_title(data)["Endpoint"]["digest"] == ""
     assert by_title(data)["Costs"]["data"]["dollars_per_hour"]["endpoint"] == 0.0
+
+
+def test_table_has_open_findings_first_and_no_empty_column():
+    findings = [{"rule": "A", "waived": "for now", "path": []}, {"rule": "B", "waived": False, "path": []}]
+    rest, table = evidence.tabulate({"exit": {"a": 1.23456789, "b": [True, None]}, "findings": findings})
+    assert rest.rows == [("exit", "a 1.23457, b yes, none")]
+    assert (table.name, table.head, table.rows) == ("findings", ("rule", "waived"), [("B", "no"), ("A", "for now")])
+    assert evidence.tabulate([])[0].rows == [("none",)]
 
 
 def test_model_without_figures_is_not_recorded(settings):
