@@ -18,6 +18,7 @@ from ops.commands import (  # noqa: E402
     demo,
     doctor,
     ec2,
+    evidence,
     iam_apply,
     iam_audit,
     iam_check,
@@ -55,7 +56,7 @@ NAMESPACES = {
     "sm": [sm_capacity, sm_cleanup, sm_endpoint, sm_release, sm_report, sm_scaling, sm_training, sm_tuning],
 }
 
-ns = Collection(demo.demo, doctor.doctor)
+ns = Collection(demo.demo, doctor.doctor, evidence.evidence)
 for name, modules in NAMESPACES.items():
     namespace = Collection(name)
     for module in modules:

@@ -148,6 +148,24 @@ def run_command(c: invoke.Context, command: str) -> Result:
     return result
 
 
+def read_result(c: invoke.Context, command: str) -> Result:
+    """Return the result of one command that reads, parsed as if it had been typed, whatever its exit code. Prints no result.
+
+    Raises OpsError as the command does.
+    """
+    from invoke.parser import Parser
+
+    assert running.collection is not None, "a command reads another one only while it runs itself"
+    (parsed,) = Parser(contexts=running.collection.to_contexts()).parse_argv(shlex.split(command))
+    body, before = running.collection[parsed.name].body, running.command
+    running.command = derive_command_name(body)
+    try:
+        result: Result = body.__wrapped__(c, **parsed.as_kwargs)
+    finally:
+        running.command = before
+    return result
+
+
 def run_plan(
     c: invoke.Context, account: Account, steps: Callable[P, plan.Steps], *args: P.args, **kwargs: P.kwargs
 ) -> Result:
