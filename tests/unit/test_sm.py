@@ -235,9 +235,18 @@ def test_job_name_follows_from_data_code_settings_and_hosts():
     assert len(names) == 4
 
 
-def test_indivisible_batch_is_rejected():
-    with pytest.raises(OpsError, match="is not divisible by 3 hosts"):
-        spec.build_spec(SETTINGS, DATA, "sm", 3)
+@pytest.mark.parametrize(
+    ("hosts", "rounding"),
+    [(1, ""), (2, ""), (3, ", batch 64 rounded to a multiple of 3"), (5, ", batch 64 rounded to a multiple of 5")],
+)
+def test_any_number_of_hosts_is_planned(hosts, rounding):
+    """A plan for any number of hosts says when they do not divide the batch of the shipped settings."""
+    order = training_jobs.Order(job := spec.build_spec(SETTINGS, DATA, "sm", hosts), job.name, "code/", hosts)
+    have = training_jobs.Facts(job.name, None, ("subnet-1", "subnet-2"), "sg-1", True)
+    (creation,) = [s for s in preview(training_jobs.steps(have, order, SETTINGS)) if isinstance(s, Change)]
+    assert creation.why == f"train on {hosts} x ml.m5.xlarge, at most 3600 s{rounding}"
+    assert creation.args["ResourceConfig"]["InstanceCount"] == hosts
+    assert creation.args["HyperParameters"]["batch"] == "64"
 
 
 def test_scaled_endpoint_is_not_moved_to_a_burstable_type():
