@@ -56,7 +56,12 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--patience", type=int, default=0, help="epochs without a better valid loss; 0 never stops early"
     )
-    parser.add_argument("--batch", type=int, default=64, help="pictures per step, of all processes together; rounded to what they can share equally")
+    parser.add_argument(
+        "--batch",
+        type=int,
+        default=64,
+        help="pictures per step, of all processes together; rounded to what they can share equally",
+    )
     parser.add_argument("--lr", type=float, default=0.004)
     parser.add_argument("--weight_decay", type=float, default=0.01)
     parser.add_argument("--shift", type=float, default=0.0625)

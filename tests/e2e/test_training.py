@@ -92,7 +92,11 @@ def test_two_processes_share_the_work_and_one_writes(shards, tmp_path):
 def test_batch_that_hosts_do_not_divide_is_rounded(forks, shards, tmp_path, processes, share):
     """Every picture is used once per epoch, and log and card have the batch that was used."""
     asked = words(shards, tmp_path / "out", "--batch", "8")
-    env = ALONE | {"WORLD_SIZE": str(processes), "LOCAL_WORLD_SIZE": str(processes), "MASTER_PORT": str(find_free_port())}
+    env = ALONE | {
+        "WORLD_SIZE": str(processes),
+        "LOCAL_WORLD_SIZE": str(processes),
+        "MASTER_PORT": str(find_free_port()),
+    }
     ranks = [str(rank) for rank in range(processes)]
     with (tmp_path / "log").open("w") as log:
         out = log.fileno()
