@@ -14,7 +14,7 @@ def test_autoscale_applies_and_reverts_metric_and_schedule(demo_stack, inject_fa
     more = "endpoint:\n  scaling_metric: concurrency\n" + SCHEDULE.split("\n", 1)[1]
     other.file.write_text(demo_stack.file.read_text() + more)
     demo_stack("sm.autoscale")
-    assert demo_stack("sm.autoscale").out.startswith("Scaling between 1 and 2 instances. 0 made")
+    assert demo_stack("sm.autoscale").out.startswith("Scaling between 1 and 4 instances. 0 made")
     explained = other("sm.autoscale", "--explain", "--json", ok=False)
     assert explained.code == 7
     assert [
@@ -27,8 +27,8 @@ def test_autoscale_applies_and_reverts_metric_and_schedule(demo_stack, inject_fa
     ]
     inject_fault("fault", operation="PutScalingPolicy", do="error", code="ConcurrentUpdateException", message="pending")
     assert "Wait until invoke sm.status says InService" in other("sm.autoscale", ok=False).err
-    assert "Scaling between 1 and 2 instances. 4 made" in other("sm.autoscale").out
-    assert "Scaling between 1 and 2 instances. 0 made" in other("sm.autoscale").out
+    assert "Scaling between 1 and 4 instances. 4 made" in other("sm.autoscale").out
+    assert "Scaling between 1 and 4 instances. 0 made" in other("sm.autoscale").out
     said = other("sm.autoscale", "--explain").out
     assert said.startswith("kennel-whole scales with its load: ")
     assert "Adds instances after 3 ten-second points in a row above 2 requests at once each; latest points: " in said

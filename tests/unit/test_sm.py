@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 
 from ops.core.errors import OpsError
+from ops.core.paths import ROOT
 from ops.core.plan import Change, preview, walk_steps
 from ops.datasets.manifest import Manifest
 from ops.endpoint import alarms, plan, scaling, teardown
@@ -169,14 +170,13 @@ def test_endpoint_is_tagged_with_its_expiry():
     assert creation.dollars_per_hour == 0.115
 
 
-def test_defaults_equal_the_original_values():
-    assert (SETTINGS.endpoint.instance_type, SETTINGS.endpoint.min_instances, SETTINGS.endpoint.max_instances) == (
-        "ml.m5.large",
-        1,
-        2,
-    )
-    assert scaling.build_policy_config(SETTINGS)["TargetValue"] == 20.0
-    assert (SETTINGS.fn.reserved, SETTINGS.fn.provisioned) == (10, 1)
+def test_original_example_has_the_original_values():
+    original = settings_of(ROOT / "original.example.yaml")
+    endpoint, fn = original.endpoint, original.fn
+    assert (endpoint.instance_type, endpoint.min_instances, endpoint.max_instances) == ("ml.m5.large", 1, 2)
+    assert (fn.reserved, fn.provisioned, fn.memory_mb, fn.response) == (10, 1, 128, "original")
+    config = scaling.build_policy_config(original)
+    assert (config["TargetValue"], config["ScaleOutCooldown"], config["ScaleInCooldown"]) == (20.0, 20, 20)
 
 
 def test_delete_removes_scaling_first_and_alarms_last():
