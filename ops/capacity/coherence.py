@@ -30,6 +30,8 @@ def require_coherence(account: Account, because: str, bounds: Bounds | None = No
     except OpsError as error:
         say(f"What the function admits was not compared with the endpoint's scaling: {error}")
         return
+    if settings.fn.reserved is None:
+        settings = replace_reserved(settings, read_unreserved_concurrency(account))
     found = find_incoherence(measured, settings)
     for finding in found:
         say(f"Warning: {finding.message}")
@@ -46,6 +48,16 @@ def replace_bounds(settings: Settings, bounds: Bounds) -> Settings:
     least, most = bounds
     endpoint = settings.endpoint.model_copy(update={"min_instances": least, "max_instances": most})
     return settings.model_copy(update={"endpoint": endpoint})
+
+
+def replace_reserved(settings: Settings, concurrency: int) -> Settings:
+    """Return the settings as if so much were reserved: what a function without a reservation can use at most."""
+    return settings.model_copy(update={"fn": settings.fn.model_copy(update={"reserved": concurrency})})
+
+
+def read_unreserved_concurrency(account: Account) -> int:
+    limit = account.call("lambda", "get_account_settings")["AccountLimit"]["UnreservedConcurrentExecutions"]
+    return int(limit)
 
 
 def find_incoherence(measured: LoadTestResult, settings: Settings) -> list[Finding]:

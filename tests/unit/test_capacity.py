@@ -143,7 +143,8 @@ def compare(monkeypatch, capsys):
     )
 
     def run(settings, because="", bounds=None):
-        account = SimpleNamespace(settings=settings, because="")
+        limits = {"AccountLimit": {"UnreservedConcurrentExecutions": 10}}  # as a new account has
+        account = SimpleNamespace(settings=settings, because="", call=lambda service, call: limits)
         coherence.require_coherence(account, because, bounds)
         return account.because, capsys.readouterr().err
 
@@ -161,6 +162,12 @@ def test_incoherent_limits_need_a_reason(compare, original):
     assert "Warning: The function admits 472 requests a minute; the endpoint's scaling target covers 40" in printed
     assert compare(settings_of()) == ("", "")
     assert compare(changed(original, "fn", reserved=0)) == ("", "")
+
+
+def test_without_a_reservation_the_account_is_the_limit(compare, original):
+    unreserved = changed(original, "fn", reserved=None)
+    assert "The function admits 472 requests a minute" in compare(unreserved, "a new account")[1]
+    assert compare(changed(unreserved, "endpoint", invocations_per_instance=330)) == ("", "")
 
 
 def test_bounds_for_now_are_compared_in_place_of_the_settings(compare, original):
