@@ -285,6 +285,15 @@ def test_missing_schedules_and_useless_cooldowns_are_findings():
     ]
 
 
+def test_shipped_scaling_has_no_finding():
+    """Its cooldowns have an effect, with either metric."""
+    for metric in scaling.METRICS:
+        shipped = settings_of(text=f"endpoint: {{scaling_metric: {metric}}}")
+        policies = {scaling.derive_policy_name(shipped): scaling.build_policy_config(shipped)}
+        facts = scaling.Facts(scaling.resolve_bounds(shipped), policies)
+        assert list(scaling_diagnosis.findings(seen(facts), shipped)) == []
+
+
 @pytest.mark.parametrize(
     ("finding", "line"),
     [
