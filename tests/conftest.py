@@ -270,6 +270,17 @@ def demo_stack(make_stack, digits):
     return cli
 
 
+@pytest.fixture
+def scaling_stack(demo_stack):
+    """The demo's stack with a scaling target and bounds that a test's load reaches. Its function admits nothing that they had to cover."""
+    cli = Cli(demo_stack.file.with_name("wholescaling.yaml"))
+    endpoint = "max_instances: 2, invocations_per_instance: 20, scale_out_cooldown_s: 20, scale_in_cooldown_s: 20"
+    more = f"endpoint: {{{endpoint}}}\nfn: {{reserved: 0, provisioned: 0}}\n"
+    cli.file.write_text(demo_stack.file.read_text() + more)
+    yield cli
+    demo_stack("sm.autoscale")
+
+
 @pytest.fixture(scope="session")
 def digits():
     from ops.datasets import digits

@@ -11,19 +11,22 @@ from ops.core.output import format_table, say
 from ops.core.task import Result, request_confirmation, run_plan, task
 
 
-@task()
-def deploy(c: Context) -> Result | None:
+@task(help={"because": "Recorded reason; required if the function admits more than the endpoint scales for."})
+def deploy(c: Context, because: str = "") -> Result | None:
     """Deploy lambda/ as a new function version behind the alias live.
 
     The new version is called before the alias moves to it; if it fails, callers
-    keep the version that is live. Sets reserved and provisioned concurrency too.
+    keep the version that is live. Sets reserved and provisioned concurrency too,
+    which the endpoint's scaling must cover; otherwise exit code 7.
 
     Example: invoke lambda.deploy
     """
+    from ops.capacity import coherence
     from ops.core.aws.account import Account
     from ops.function import plan
 
     account = Account.from_context(c)
+    coherence.require_coherence(account, because)
     code = plan.package_function()
     account.guard()
     done = run_plan(c, account, plan.steps, plan.facts(account), code, account.settings)

@@ -121,7 +121,7 @@ def preflight(c: Context, job: str = "", instances: int = 1, release: str = "", 
     help={
         **JOB,
         "once": "Do nothing if this release was deployed before.",
-        "because": "Recorded reason; required if the gate finds the release worse than the live one, or of other classes or data.",
+        "because": "Recorded reason; required if the gate finds the release worse than the live or the best one, or of other classes or data.",
     }
 )
 def deploy(c: Context, job: str = "", instances: int = 1, once: bool = False, because: str = "") -> Result | None:

@@ -157,6 +157,8 @@ def steps(have: Facts, order: Order, settings: Settings) -> Steps:
         yield from create_training_log_steps(settings)
     rate = pricing.price_instances("sagemaker", settings.train.instance_type, order.hosts)
     why = f"train on {order.hosts} x {settings.train.instance_type}, at most {settings.train.max_runtime_s} s"
+    if int(order.job.hyperparameters["batch"]) % order.hosts:
+        why += f", batch {order.job.hyperparameters['batch']} rounded to a multiple of {order.hosts}"
     if order.spot:
         why += ", on spot capacity (AWS may interrupt it; the price shown is on demand)"
     yield Change(

@@ -108,11 +108,6 @@ def check_search(settings: Settings, trials: int, parallel: int) -> None:
     tune = settings.tune
     if tune.lr_min >= tune.lr_max:
         raise OpsError(f"tune.lr_min {tune.lr_min} must be below tune.lr_max {tune.lr_max}. Nothing was started.")
-    indivisible = [batch for batch in tune.batches if batch % tune.instances]
-    if indivisible:
-        raise OpsError(
-            f"tune.batches {indivisible} are not divisible by tune.instances {tune.instances}, the hosts that share a batch. Nothing was started."
-        )
     if not 1 <= trials <= MOST_TRIALS or not 1 <= parallel <= MOST_PARALLEL:
         raise OpsError(
             f"AWS runs 1 to {MOST_TRIALS} trials, 1 to {MOST_PARALLEL} at a time, not {trials} with {parallel} at a time. Nothing was started."
@@ -186,6 +181,8 @@ def estimate_search_cost(search: Search) -> tuple[str, float, float]:
         f"run {search.trials} trials, {search.parallel} at a time, on {hosts} x {train.instance_type}, "
         f"each at most {train.max_runtime_s} s: ${pricing.format_price(most, 2)} at most"
     )
+    if any(batch % hosts for batch in search.settings.tune.batches):
+        why += f", batches rounded to multiples of {hosts}"
     return why, rate * min(search.parallel, search.trials), most
 
 

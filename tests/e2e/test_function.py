@@ -34,10 +34,10 @@ def test_reserved_concurrency_limits_parallel_calls(demo_stack):
         with ThreadPoolExecutor(12) as pool:
             answers = list(pool.map(one, range(36)))
         assert set(answers) == {200, "ReservedFunctionConcurrentInvocationLimitExceeded"}
-        client.put_function_concurrency(FunctionName=name, ReservedConcurrentExecutions=0)
-        assert one(0) == "ReservedFunctionConcurrentInvocationLimitExceeded"
+        with pytest.raises(client.exceptions.InvalidParameterValueException, match="total provisioned concurrency"):
+            client.put_function_concurrency(FunctionName=name, ReservedConcurrentExecutions=0)
     finally:
-        client.put_function_concurrency(FunctionName=name, ReservedConcurrentExecutions=10)
+        client.put_function_concurrency(FunctionName=name, ReservedConcurrentExecutions=demo_stack.settings.fn.reserved)
     with pytest.raises(AwsError, match=r"below its minimum value of \[100\]"):
         demo_stack.account.call(
             "lambda", "put_function_concurrency", FunctionName=name, ReservedConcurrentExecutions=950
@@ -114,7 +114,7 @@ def test_function_has_its_role_and_no_operator_keys(function, demo_stack):
 
 def test_status_and_concurrency_show_the_limits(demo_stack):
     found = json.loads(demo_stack("lambda.status", "--json").out)
-    assert (found["reserved"], found["provisioned"], found["provisioned_state"]) == (10, 1, "READY")
+    assert (found["reserved"], found["provisioned"], found["provisioned_state"]) == (2, 1, "READY")
     assert "the next gets 429" in demo_stack("lambda.concurrency").out
 
 

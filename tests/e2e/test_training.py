@@ -88,6 +88,27 @@ def test_two_processes_share_the_work_and_one_writes(shards, tmp_path):
     assert (card["processes"], card["metrics"]["test"]["pictures"]) == (2, 6)
 
 
+@pytest.mark.parametrize(("processes", "share"), [(3, 3), (5, 2)])
+def test_batch_that_hosts_do_not_divide_is_rounded(forks, shards, tmp_path, processes, share):
+    """Every picture is used once per epoch, and log and card have the batch that was used."""
+    asked = words(shards, tmp_path / "out", "--batch", "8")
+    env = ALONE | {
+        "WORLD_SIZE": str(processes),
+        "LOCAL_WORLD_SIZE": str(processes),
+        "MASTER_PORT": str(find_free_port()),
+    }
+    ranks = [str(rank) for rank in range(processes)]
+    with (tmp_path / "log").open("w") as log:
+        out = log.fileno()
+        running = [forks.start(*asked, env=env | {"RANK": rank, "LOCAL_RANK": rank}, stdout=out) for rank in ranks]
+        assert [process.wait() for process in running] == [0] * processes
+    said = f"batch {processes * share} instead of 8: {processes} processes take {share} pictures each per step"
+    assert (tmp_path / "log").read_text().count(said) == 1
+    assert json.loads((tmp_path / "out" / "model.json").read_text())["settings"]["batch"] == processes * share
+    ledger = json.loads((tmp_path / "out" / "ledger.json").read_text())
+    assert (ledger["complete"], ledger["processes"], ledger["beyond_padding"]) == (True, processes, 0)
+
+
 def test_class_with_one_picture_is_trained(train, pictures, tmp_path):
     for split in dataset.SPLITS:
         for path in sorted((pictures / split / "dog").iterdir())[1:]:

@@ -77,6 +77,15 @@ def test_two_hosts_train_on_a_folder_and_report_json(stack, tmp_path):
     assert {"torch", "torchvision", "Pillow", "safetensors"} <= set(card["versions"])
 
 
+def test_three_hosts_round_the_batch_and_use_every_picture(stack):
+    """The original's number of hosts, which does not divide the batch of 8."""
+    ran = stack("sm.train", "--instances", "3", "--again", "--json")
+    assert "train on 3 x ml.m5.xlarge, at most 3600 s, batch 8 rounded to a multiple of 3" in ran.err
+    assert "[algo-1] batch 9 instead of 8: 3 processes take 3 pictures each per step" in ran.err
+    ledger = json.loads(ran.out)["ledger"]
+    assert (ledger["complete"], ledger["processes"], ledger["beyond_padding"]) == (True, 3, 0)
+
+
 def test_one_and_two_hosts_agree_with_a_frozen_backbone(stack, tmp_path):
     """The same global batch, which the 40 pictures divide: gradients are means over it. The stated tolerance: 1e-5.
 

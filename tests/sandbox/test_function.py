@@ -72,7 +72,9 @@ def test_deploy_keeps_the_alias_when_the_new_version_fails(deploy, source, reaso
 
 def test_first_deploy_of_a_broken_handler_makes_no_alias(deploy):
     cli, run = deploy
-    assert "Alias live was not moved" in run(zip_handler("import nothing_of_this_name"), ok=False).err
+    refused = run(zip_handler("import nothing_of_this_name"), ok=False).err
+    assert "Alias live was not moved" in refused
+    assert "not compared with the endpoint's scaling: There is no endpoint kennel-functions." in refused
     assert json.loads(cli("lambda.status", "--json").out)["live"] is None
     run(GOOD)
 

@@ -14,7 +14,7 @@ from ops.function import plan
 from ops.function.earlier_versions import MOST, format_description, parse_description
 from tests.conftest import settings_of
 
-SETTINGS = settings_of()
+SETTINGS = settings_of(text="fn: {reserved: 10}")
 CODE = plan.package_function()
 CONFIG = {
     **plan.build_function_config(SETTINGS),

@@ -45,6 +45,7 @@ class Account:
         """Open the account as the stack's own `role`; as the profile when that is "" or aws.take_roles is false."""
         self.settings, self.role = settings, role
         self._audit = audit
+        self.because = ""  # the operator's reason, which the audit log gets with each change
         self._guarded = False
         self._client = cache(self._create_client)
         self._session = open_session(settings, role if settings.aws.take_roles else "")
@@ -166,6 +167,7 @@ class Account:
         """Make one change; the audit log records it before the call, and again with its outcome. Raises AwsError."""
         self.guard()
         entry = {"call": f"{change.service}.{change.call}", "why": change.why, "args": shorten_for_log(change.args)}
+        entry |= {"because": self.because} if self.because else {}
         self._write_audit_entry("begin", entry)
         try:
             patience = "launch" if change.call in LAUNCHES else "control"
