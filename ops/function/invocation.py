@@ -90,7 +90,8 @@ def format_answer(answer: dict[str, Any]) -> str:
         return f"The function answers {answer['statusCode']}: {answer.get('message', answer)}. {suggest_next_step(answer['statusCode'])}"
     if "class" not in answer:
         return json.dumps(answer.get("original", answer))
-    return f"{answer['class']}  {answer['probability']:.3f}  release {answer['release'][:12]}"
+    doubt = "" if answer.get("certain", True) else "  not certain"
+    return f"{answer['class']}  {answer['probability']:.3f}{doubt}  release {answer['release'][:12]}"
 
 
 def suggest_next_step(status: int) -> str:

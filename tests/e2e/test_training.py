@@ -2,15 +2,19 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
 from pathlib import Path
 
 import dataset
+import model
 import numpy as np
 import pytest
 import torch
+from loader import Views
+from preprocess import Preprocess
 
 from bench.train import find_free_port
 from ops.core.paths import ROOT
@@ -70,6 +74,21 @@ def test_same_seed_gives_equal_weights_from_any_source(train, pictures, shards, 
         ["data_wait", "epoch", "images_per_s", "lr", "seconds", "step", "train", "valid"],
         ["best_epoch", "test"],
     ]
+
+
+def test_pictures_of_other_classes_are_mostly_not_certain(train, digits, tmp_path):
+    """Two digits are held out of training: the probability that right answers of the valid split reach, they do not."""
+    shutil.copytree(digits, tmp_path / "known", ignore=shutil.ignore_patterns("8", "9"))
+    done = train(tmp_path / "known", tmp_path / "model", "--epochs", "4", "--batch", "32")
+    assert done.returncode == 0, done.stderr
+    network, card = model.load(tmp_path / "model")
+    preprocess = Preprocess.from_card(card)
+    test = Views(dataset.load(digits).splits["test"], preprocess)
+    batch, labels, _ = test[0, list(range(len(test)))]
+    chances, answers = model.compute_scores(network, preprocess.normalise(batch)).double().softmax(1).max(1)
+    certain = chances >= card["metrics"]["valid"]["certain_from"]
+    assert certain[labels >= 8].float().mean() < 0.5
+    assert certain[answers == labels].float().mean() > 0.8
 
 
 def test_another_seed_gives_other_weights(train, trained, tmp_path):

@@ -15,6 +15,7 @@ from ops.core.errors import AwsError, OpsError
 from ops.core.plan import Change
 from ops.function import plan
 from ops.function.earlier_versions import MOST, format_description, parse_description
+from ops.function.invocation import format_answer
 from tests.conftest import settings_of
 
 SETTINGS = settings_of()
@@ -51,6 +52,26 @@ def test_package_stays_small_and_starts_quickly(tmp_path):
     env = {"PATH": os.environ["PATH"], "PYTHONPATH": str(tmp_path), "AWS_DEFAULT_REGION": "us-east-1"}
     runs = [subprocess.run([sys.executable, "-c", program], env=env, capture_output=True, check=True) for _ in range(3)]
     assert min(float(run.stdout) for run in runs) <= 0.35
+
+
+@pytest.mark.parametrize(
+    ("answer", "text"),
+    [
+        ({"class": "7", "probability": 0.5, "release": "a" * 64}, "7  0.500  release aaaaaaaaaaaa"),
+        ({"class": "7", "probability": 0.5, "certain": True, "release": "a" * 64}, "7  0.500  release aaaaaaaaaaaa"),
+        (
+            {"class": "7", "probability": 0.5, "certain": False, "release": "a" * 64},
+            "7  0.500  not certain  release aaaaaaaaaaaa",
+        ),
+        (
+            {"statusCode": 503, "error": "busy", "message": "the queue is full; try again", "request_id": "1"},
+            "The function answers 503: the queue is full; try again. Check the endpoint: invoke sm.status",
+        ),
+    ],
+    ids=["without threshold", "certain", "not certain", "busy"],
+)
+def test_answer_is_printed_in_one_line(answer, text):
+    assert format_answer(answer) == text
 
 
 @pytest.mark.parametrize(

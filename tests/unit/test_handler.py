@@ -112,6 +112,12 @@ def test_plain_answer_names_the_class_and_where_time_went():
     assert sorted(timings) == ["endpoint", "read"]
 
 
+@pytest.mark.parametrize("certain", [True, False])
+def test_answer_says_whether_the_release_is_certain(monkeypatch, certain):
+    monkeypatch.setattr(handler, "endpoint", Endpoint({**SENT, "certain": certain}))
+    assert ask({"image": ENCODED})[1]["certain"] is certain
+
+
 def http_v1(body, content_type="application/json", encoded=False):
     return {
         "resource": "/", "path": "/", "httpMethod": "POST", "headers": None, "multiValueHeaders": {"Content-Type": [content_type]},
@@ -444,7 +450,9 @@ def build_odd_answers():
         [10**400, 1, 2],
     )
     changed = [{**SENT, name: value} for name in ("classes", "scores", "probabilities") for value in wrong]
-    changed += [{**SENT, "release": value} for value in (None, 5, [], {})]
+    changed += [{**SENT, "release": value} for value in (None, 5, [], {})] + [
+        {**SENT, "certain": value} for value in (0, 1.0, "true", [])
+    ]
     changed += [{key: value for key, value in SENT.items() if key != name} for name in SENT if name != "best"]
     plain = [json.dumps(one).encode() for one in [*changed, None, 5, "x", [], {}, [SENT]]]
     text = json.dumps(SENT).encode()
