@@ -38,6 +38,8 @@ def write_certificate(path, *names):
         .not_valid_after(now + timedelta(days=1))
         .add_extension(x509.SubjectAlternativeName([x509.DNSName(name) for name in names]), critical=False)
         .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(key.public_key()), critical=False)
         .sign(key, hashes.SHA256())
     )
     form = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
@@ -453,6 +455,39 @@ def test_request_asks_for_an_uncompressed_picture_by_name(internet):
     lines = internet.listeners["93.184.216.1"].received.decode().split("\r\n")
     assert lines[0] == "GET /x.png?y HTTP/1.1"
     assert {"Host: a.example", "Accept-Encoding: identity", "Connection: close"} <= set(lines)
+
+
+@pytest.mark.parametrize(
+    ("addresses", "connected"),
+    [
+        (["93.184.216.34"], [("93.184.216.34", 443)]),
+        (["127.0.0.1"], []),
+        (["::1"], []),
+        (["93.184.216.34", "10.0.0.1"], []),
+    ],
+    ids=["public", "loopback", "loopback in IPv6", "both"],
+)
+def test_function_itself_connects_to_checked_addresses(monkeypatch, addresses, connected):
+    """Without a network of the test: the name server's answer is replaced, and the connection recorded and refused."""
+    tried = []
+
+    def refuse(address, timeout):
+        tried.append(address)
+        raise ConnectionRefusedError
+
+    families = [socket.AF_INET6 if ":" in address else socket.AF_INET for address in addresses]
+    found = [(family, 1, 6, "", (address, 443)) for family, address in zip(families, addresses, strict=True)]
+    monkeypatch.setattr(socket, "getaddrinfo", lambda host, port, type: found)
+    monkeypatch.setattr(socket, "create_connection", refuse)
+    with pytest.raises(HttpError) as refused:
+        fetch.fetch_picture("https://a.example/x.png", "public", MOST, Deadline(5))
+    assert (tried, refused.value.status) == (connected, 502 if connected else 403)
+
+
+def test_addresses_of_ipv4_are_tried_first(monkeypatch):
+    found = [(socket.AF_INET6, 1, 6, "", ("2606::1", 443, 0, 0)), *[(socket.AF_INET, 1, 6, "", ("8.8.8.8", 443))] * 2]
+    monkeypatch.setattr(socket, "getaddrinfo", lambda host, port, type: found)
+    assert fetch.resolve("a.example") == ["8.8.8.8", "2606::1"]
 
 
 def test_function_reaches_the_internet_only_by_itself():
