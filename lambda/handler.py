@@ -10,7 +10,7 @@ import traceback
 from collections.abc import Callable
 from typing import Any
 
-import boto3
+import botocore.session
 from botocore.config import Config
 from botocore.exceptions import ClientError, ConnectTimeoutError, ReadTimeoutError
 
@@ -36,10 +36,11 @@ BUSY = (
 )
 MISSING = ("NoSuchKey", "AccessDenied", "404", "403")
 
-# Made once per environment. A retry would run the model again: one attempt.
+# Made once per environment, of botocore: boto3 takes longer to import. A retry would run the model again: one attempt.
 _config = Config(connect_timeout=3, read_timeout=20, retries={"mode": "standard", "total_max_attempts": 1})
-endpoint = boto3.client("sagemaker-runtime", config=_config)
-s3 = boto3.client("s3", config=_config)
+_session = botocore.session.get_session()
+endpoint = _session.create_client("sagemaker-runtime", config=_config)
+s3 = _session.create_client("s3", config=_config)
 
 
 def lambda_handler(event: Any, context: Any) -> dict[str, Any]:
