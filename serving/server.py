@@ -97,8 +97,9 @@ class Server:
         except Exception:  # any other error: JSON to the caller, counted, with the traceback in the log
             log.exception("a request failed")
             return build_error_response(500, "the server failed")
+        certain = {} if answer.certain is None else {"certain": answer.certain}
         return JSONResponse({"release": self.engine.digest, "best": answer.best, "classes": self.engine.classes,
-                             "scores": answer.scores, "probabilities": answer.probabilities})  # fmt: skip
+                             "scores": answer.scores, "probabilities": answer.probabilities, **certain})  # fmt: skip
 
     def classify_timed(self, body: bytes) -> Answer:
         with self.telemetry.work.time():

@@ -179,6 +179,7 @@ class Function(Section):
     reserved: values.Concurrency | None
     provisioned: values.Concurrency
     response: Literal["plain", "original"]
+    urls: values.FetchedHosts
 
 
 class Iam(Section):

@@ -111,6 +111,7 @@ def build_function_config(settings: Settings) -> dict[str, Any]:
                 "BUCKET": settings.bucket,
                 "PREFIX": IMAGES,
                 "RESPONSE": settings.fn.response,
+                "URLS": settings.fn.urls,
             }
         },
     }
@@ -224,11 +225,24 @@ def wait_for_answer(version: Any) -> Wait:
                 f"Version {version} of {name} fails: {describe_function_error(payload)}. Alias {ALIAS} was not moved. "
                 "Correct lambda/, then run: invoke lambda.deploy. Or go to a version that works: invoke lambda.rollback --to VERSION"
             )
+        if failed_inside(payload):
+            raise OpsError(
+                f"Version {version} of {name} answers 500: {payload[:300].decode(errors='replace')}. Alias {ALIAS} was not moved. "
+                "Read its log, correct lambda/, then run: invoke lambda.deploy"
+            )
         return None
 
     return Wait(
         f"an answer of version {version}", until, why="call the version before the alias points to it", timeout_s=60
     )
+
+
+def failed_inside(payload: bytes) -> bool:
+    """Return whether the handler caught an error of its own code, which it answers with 500."""
+    try:
+        return bool(json.loads(payload)["statusCode"] == 500)
+    except (ValueError, KeyError, TypeError):
+        return False
 
 
 def describe_function_error(payload: bytes) -> str:

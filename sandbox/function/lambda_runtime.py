@@ -23,6 +23,10 @@ class Context:
         self.memory_limit_in_mb = os.environ["AWS_LAMBDA_FUNCTION_MEMORY_SIZE"]
         self._ends = time.monotonic() + timeout_s
 
+    def __repr__(self) -> str:
+        fields = (f"{name}={value}" for name, value in vars(self).items() if not name.startswith("_"))
+        return f"LambdaContext([{','.join(fields)}])"
+
     def get_remaining_time_in_millis(self) -> int:
         return max(0, int((self._ends - time.monotonic()) * 1000))
 

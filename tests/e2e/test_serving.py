@@ -75,6 +75,7 @@ def ask(port, body, kind="image/png"):
 
 
 def test_golden_pictures_give_golden_answers(release, tmp_path):
+    certain_from = json.loads((release / "model.json").read_text())["metrics"]["valid"]["certain_from"]
     with serving(opt(release, tmp_path)) as (port, _), np.load(release / "golden.npz") as golden:
         start = 0
         for end, scores in zip(golden["ends"].tolist(), golden["scores"], strict=True):
@@ -84,6 +85,7 @@ def test_golden_pictures_give_golden_answers(release, tmp_path):
             assert np.abs(np.array(answer["scores"]) - scores).max() < 1e-3
             assert answer["best"] == answer["classes"][int(scores.argmax())]
             assert sum(answer["probabilities"]) == pytest.approx(1)
+            assert answer["certain"] is (max(answer["probabilities"]) >= certain_from)
         assert answer["release"] == json.loads((release / "release.json").read_text())["digest"]
 
 

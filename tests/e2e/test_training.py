@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -70,6 +71,35 @@ def test_same_seed_gives_equal_weights_from_any_source(train, pictures, shards, 
         ["data_wait", "epoch", "images_per_s", "lr", "seconds", "step", "train", "valid"],
         ["best_epoch", "test"],
     ]
+
+
+MEASURE = """
+import json, sys
+from pathlib import Path
+sys.path.insert(0, sys.argv[1])
+import dataset, model
+from loader import Views
+from preprocess import Preprocess
+network, card = model.load(Path(sys.argv[2]))
+preprocess = Preprocess.from_card(card)
+test = Views(dataset.load(Path(sys.argv[3])).splits["test"], preprocess)
+batch, labels, _ = test[0, list(range(len(test)))]
+chances, answers = model.compute_scores(network, preprocess.normalise(batch)).double().softmax(1).max(1)
+certain = (chances >= card["metrics"]["valid"]["certain_from"]).float()
+print(json.dumps([certain[labels >= 8].mean().item(), certain[answers == labels].mean().item()]))
+"""
+
+
+def test_pictures_of_other_classes_are_mostly_not_certain(train, forks, digits, tmp_path):
+    """Two digits are held out of training: the probability that right answers of the valid split reach, they do not."""
+    shutil.copytree(digits, tmp_path / "known", ignore=shutil.ignore_patterns("8", "9"))
+    done = train(tmp_path / "known", tmp_path / "model", "--epochs", "4", "--batch", "32")
+    assert done.returncode == 0, done.stderr
+    measured = forks.run("-c", MEASURE, str(TRAINING), str(tmp_path / "model"), str(digits))
+    assert measured.returncode == 0, measured.stderr
+    held_out, right = json.loads(measured.stdout)
+    assert held_out < 0.5
+    assert right > 0.8
 
 
 def test_another_seed_gives_other_weights(train, trained, tmp_path):

@@ -22,8 +22,8 @@ def lambda_handler(event, context):
     status = 400 if "image" not in event else {status}
     return {{"statusCode": status, "headers": {{}}, "body": json.dumps({body})}}
 """
-GOOD = zip_handler(ANSWER.format(status=200, body={"best": "7", "probabilities": [1.0], "release": "a" * 64}))
-BUSY = zip_handler(ANSWER.format(status=503, body={"error": "no healthy instance; try again"}))
+GOOD = zip_handler(ANSWER.format(status=200, body={"class": "7", "probability": 1.0, "release": "a" * 64}))
+BUSY = zip_handler(ANSWER.format(status=503, body={"error": "busy", "message": "no healthy instance; try again"}))
 
 
 def test_missing_function_is_reported(make_stack):
@@ -54,8 +54,9 @@ def deploy(make_stack, monkeypatch):
         ("raise RuntimeError('broken at import')", "RuntimeError: broken at import"),
         ("def lambda_handler(event, context): return undefined", "NameError: name 'undefined' is not defined"),
         ("handler = None", "lambda_handler"),
+        ("def lambda_handler(event, context): return {'statusCode': 500, 'body': '{}'}", "answers 500"),
     ],
-    ids=["import", "call", "name"],
+    ids=["import", "call", "name", "500"],
 )
 def test_deploy_keeps_the_alias_when_the_new_version_fails(deploy, source, reason):
     cli, run = deploy

@@ -1,6 +1,9 @@
 """The Lambda function: a package that is the same every time, a plan by equality, limits that limit."""
 
 import io
+import os
+import subprocess
+import sys
 import zipfile
 
 import pytest
@@ -12,6 +15,7 @@ from ops.core.errors import AwsError, OpsError
 from ops.core.plan import Change
 from ops.function import plan
 from ops.function.earlier_versions import MOST, format_description, parse_description
+from ops.function.invocation import format_answer
 from tests.conftest import settings_of
 
 SETTINGS = settings_of(text="fn: {reserved: 10}")
@@ -35,7 +39,42 @@ def planned(settings=SETTINGS, **facts):
 def test_package_is_reproducible_with_the_handler_at_its_root():
     """The package is the same bytes every time, and holds the handler at its root."""
     assert plan.package_function() == CODE
-    assert zipfile.ZipFile(io.BytesIO(CODE)).namelist() == ["handler.py"]
+    names = zipfile.ZipFile(io.BytesIO(CODE)).namelist()
+    assert "handler.py" in names
+    assert all("/" not in name for name in names)
+
+
+def test_package_stays_small_and_starts_quickly(tmp_path):
+    """Below 100 KB, and at most 0.35 s of CPU for the code outside the handler, in a new interpreter. Other programs run too, so one of eight is enough."""
+    assert len(CODE) < 100_000
+    zipfile.ZipFile(io.BytesIO(CODE)).extractall(tmp_path)
+    program = "import time; import handler; print(time.process_time())"
+    env = {"PATH": os.environ["PATH"], "PYTHONPATH": str(tmp_path), "AWS_DEFAULT_REGION": "us-east-1"}
+
+    def measure():
+        return float(subprocess.run([sys.executable, "-c", program], env=env, capture_output=True, check=True).stdout)
+
+    assert any(measure() <= 0.35 for _ in range(8))
+
+
+@pytest.mark.parametrize(
+    ("answer", "text"),
+    [
+        ({"class": "7", "probability": 0.5, "release": "a" * 64}, "7  0.500  release aaaaaaaaaaaa"),
+        ({"class": "7", "probability": 0.5, "certain": True, "release": "a" * 64}, "7  0.500  release aaaaaaaaaaaa"),
+        (
+            {"class": "7", "probability": 0.5, "certain": False, "release": "a" * 64},
+            "7  0.500  not certain  release aaaaaaaaaaaa",
+        ),
+        (
+            {"statusCode": 503, "error": "busy", "message": "the queue is full; try again", "request_id": "1"},
+            "The function answers 503: the queue is full; try again. Check the endpoint: invoke sm.status",
+        ),
+    ],
+    ids=["without threshold", "certain", "not certain", "busy"],
+)
+def test_answer_is_printed_in_one_line(answer, text):
+    assert format_answer(answer) == text
 
 
 @pytest.mark.parametrize(
