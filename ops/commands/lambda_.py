@@ -6,26 +6,30 @@ from dataclasses import asdict
 
 from invoke import Context
 
-from ops.core.errors import FAILED, FINDINGS, OpsError
+from ops.core.errors import FAILED, FINDINGS, INTERRUPTED, OpsError
 from ops.core.output import format_table, say
 from ops.core.task import Result, request_confirmation, run_plan, task
+from ops.core.text import escape_control_characters
 
 
 @task()
 def deploy(c: Context) -> Result | None:
     """Deploy lambda/ as a new function version behind the alias live.
 
-    The new version is called before the alias moves to it; if it fails, callers
-    keep the version that is live. Sets reserved and provisioned concurrency too.
+    Runs lambda.preflight first. The new version is called before the alias moves
+    to it; if it fails, callers keep the version that is live. Sets reserved and
+    provisioned concurrency too.
 
     Example: invoke lambda.deploy
     """
     from ops.core.aws.account import Account
-    from ops.function import plan
+    from ops.function import plan, preflight
 
     account = Account.from_context(c)
     code = plan.package_function()
     account.guard()
+    for warning in preflight.require_sound_package(code, account.settings):
+        say(f"Warning: {warning.message}")
     done = run_plan(c, account, plan.steps, plan.facts(account), code, account.settings)
     if c.config.run.dry:
         return None
@@ -77,18 +81,100 @@ def status(c: Context, json: bool = False) -> Result:
     return Result(data, format_table(list(data), [list(data.values())]), code=code)
 
 
-@task(help={"json": "Print the result as JSON."})
-def concurrency(c: Context, json: bool = False) -> Result:
-    """Show the concurrency limits of the function and of the account.
+@task(
+    help={
+        "stop": "Stop all calls at once: each gets 429.",
+        "resume": "Let calls in again: set the limits of the settings.",
+        "json": "Print the result as JSON.",
+    }
+)
+def concurrency(c: Context, stop: bool = False, resume: bool = False, json: bool = False) -> Result | None:
+    """Show the concurrency limits of the function, stop all calls, or resume.
 
-    Example: invoke lambda.concurrency
+    --stop removes provisioned concurrency and reserves 0. --resume sets
+    fn.reserved and fn.provisioned. Neither deploys code or moves the alias.
+
+    Example: invoke lambda.concurrency --stop
     """
     from ops.core.aws.account import Account
+    from ops.function import kill_switch, plan
     from ops.function.status import describe_concurrency, read_concurrency
 
+    if stop and resume:
+        raise OpsError("--stop and --resume contradict each other. Give one: invoke lambda.concurrency --stop")
     account = Account.from_context(c)
+    changes = 0
+    if stop or resume:
+        have = plan.require_function(account)
+        account.guard()
+        done = run_plan(
+            c, account, kill_switch.stop_steps if stop else kill_switch.resume_steps, have, account.settings
+        )
+        if c.config.run.dry:
+            return None
+        changes = done.changes
     found = read_concurrency(account)
-    return Result(asdict(found), describe_concurrency(account, found))
+    return Result(asdict(found), describe_concurrency(account, found), changes=changes)
+
+
+@task(help={"json": "Print the result as JSON."})
+def preflight(c: Context, json: bool = False) -> Result:
+    """Check the function's package: its size, imports and import time.
+
+    Imports it in a clean interpreter, without AWS. Exit code 7 with findings.
+
+    Example: invoke lambda.preflight
+    """
+    from ops.core import settings
+    from ops.function import plan, preflight
+
+    report = preflight.check_package(plan.package_function(), settings.load(c.config))
+    return Result(asdict(report), preflight.describe_report(report), code=FINDINGS if report.findings else 0)
+
+
+@task(
+    help={
+        "minutes": "Minutes of the log to print (default: 15).",
+        "errors": "Only lines about errors, exceptions and time-outs.",
+        "follow": "Go on with new lines until Ctrl-C.",
+    }
+)
+def logs(c: Context, minutes: int = 15, errors: bool = False, follow: bool = False) -> None:
+    """Print the log of the function.
+
+    Each line begins with the environment that wrote it; [3] is version 3.
+
+    Example: invoke lambda.logs --minutes 60 --errors
+    """
+    from ops.core.aws.account import Account
+    from ops.function.logs import read_log
+
+    account = Account.from_context(c)
+    try:
+        for environment, line in read_log(account, minutes, errors, follow):
+            print(escape_control_characters(f"{environment}  {line}"), flush=follow)
+    except KeyboardInterrupt:
+        again = "Follow it again: invoke lambda.logs --follow"
+        raise OpsError(f"Stopped following the log of {account.settings.function_name}. {again}", INTERRUPTED) from None
+
+
+@task(help={"minutes": "Minutes to show (default: 15).", "json": "Print the result as JSON."})
+def metrics(c: Context, minutes: int = 15, json: bool = False) -> Result:
+    """Show calls, errors, throttles, duration and concurrency by minute.
+
+    Exit code 7 if a call was throttled or ended in a function error.
+
+    Example: invoke lambda.metrics --minutes 60
+    """
+    from ops.core.aws.account import Account
+    from ops.function.metrics import describe_metrics, read_metrics
+
+    account = Account.from_context(c)
+    points, failed = read_metrics(account, minutes)
+    data = {"points": points, "failed": failed}
+    if not points:
+        return Result(data, f"No calls in the last {minutes} minutes.")
+    return Result(data, describe_metrics(points), code=FINDINGS if failed else 0)
 
 
 @task(

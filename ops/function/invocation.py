@@ -12,7 +12,7 @@ from ops.core.aws.account import Account
 from ops.core.errors import AwsError, OpsError
 from ops.core.settings import IMAGES
 from ops.datasets.samples import Sample
-from ops.function.plan import ALIAS, MISSING, log_group
+from ops.function.plan import ALIAS, MISSING
 
 IMAGE_BYTES = (6 << 20) * 3 // 4 - 1024  # as in lambda/handler.py
 
@@ -38,7 +38,7 @@ def invoke_function(account: Account, event: dict[str, Any]) -> dict[str, Any]:
     if "FunctionError" in answer:
         raise OpsError(
             f"The function failed: {found.get('errorType')}: {found.get('errorMessage')}. "
-            f"Read its log group {log_group(account.settings)}, or go back a version: invoke lambda.rollback"
+            "Read its log: invoke lambda.logs --errors   Go back a version: invoke lambda.rollback"
         )
     body: Any = json.loads(found["body"])
     if isinstance(body, list):  # the original response format

@@ -344,7 +344,8 @@ def wait_for_concurrency() -> Wait:
         )
         if found["Status"] == "FAILED":
             raise OpsError(
-                f"Provisioned concurrency failed: {found.get('StatusReason')}. Read the log group {log_group(account.settings)}"
+                f"Provisioned concurrency failed: {found.get('StatusReason')}. Go back a version: invoke lambda.rollback. "
+                "See runbooks/lambda-provisioned.md"
             )
         return None if found["Status"] == "READY" else found["Status"]
 

@@ -58,6 +58,11 @@ def read_concurrency(account: Account) -> Concurrency:
 
 def describe_concurrency(account: Account, found: Concurrency) -> str:
     name = account.settings.function_name
+    if found.reserved == 0:
+        return (
+            f"All calls of {name} are stopped: its reserved concurrency is 0, and each call gets 429. "
+            "Let them in again: invoke lambda.concurrency --resume"
+        )
     limit = (
         f"{name} has no reserved concurrency: it shares the account's unreserved concurrency. "
         if found.reserved is None

@@ -1,7 +1,11 @@
 """The Lambda function: a package that is the same every time, a plan by equality, limits that limit."""
 
 import io
+import re
+import time
 import zipfile
+from dataclasses import replace
+from datetime import UTC, datetime
 
 import pytest
 from hypothesis import given
@@ -9,8 +13,9 @@ from hypothesis import strategies as st
 
 from ops.core import plan as change
 from ops.core.errors import AwsError, OpsError
+from ops.core.paths import ROOT
 from ops.core.plan import Change
-from ops.function import plan
+from ops.function import kill_switch, logs, metrics, plan, preflight
 from ops.function.earlier_versions import MOST, format_description, parse_description
 from tests.conftest import settings_of
 
@@ -188,3 +193,99 @@ def test_new_role_is_retried_and_other_errors_are_not():
                 lambda s: (_ for _ in ()).throw(AwsError("C", "CodeStorageExceeded", "")),
             )
         )
+
+
+def limit_calls(steps):
+    return [
+        (step.call, step.args.get("ReservedConcurrentExecutions"))
+        for step in change.preview(steps)
+        if isinstance(step, Change)
+    ]
+
+
+@pytest.mark.parametrize("code", ["old", CONFIG["CodeSha256"]], ids=["other code", "same code"])
+def test_kill_switch_changes_limits_only(code):
+    have = plan.Facts(**{**COMPLETE, "config": {**CONFIG, "CodeSha256": code}, "alias_sha": "old"})
+    stop = [("delete_provisioned_concurrency_config", None), ("put_function_concurrency", 0)]
+    assert limit_calls(kill_switch.stop_steps(have, SETTINGS)) == stop
+    stopped = replace(have, reserved=0, provisioned=None, provisioned_state="")
+    assert limit_calls(kill_switch.stop_steps(stopped, SETTINGS)) == []
+    resume = [("put_function_concurrency", 10), ("put_provisioned_concurrency_config", None)]
+    assert limit_calls(kill_switch.resume_steps(stopped, SETTINGS)) == resume
+    assert limit_calls(kill_switch.resume_steps(have, SETTINGS)) == []
+
+
+@pytest.mark.parametrize(
+    ("facts", "text", "reason"),
+    [
+        ({}, "fn: {reserved: 0, provisioned: 0}", "fn.reserved is 0, which stops all calls"),
+        ({"alias": None}, "fn: {reserved: 3}", "has no alias live yet. Create it: invoke lambda.deploy"),
+        ({"reserved": 0, "unreserved": 100}, "fn: {reserved: 3}", "this account can reserve 0 at most"),
+    ],
+    ids=["settings stop", "no alias", "quota"],
+)
+def test_resume_refuses_limits_that_admit_nothing(facts, text, reason):
+    with pytest.raises(OpsError, match=re.escape(reason)):
+        change.preview(kill_switch.resume_steps(plan.Facts(**{**COMPLETE, **facts}), settings_of(text=text)))
+
+
+class Answers:
+    """An account that answers every listing with the next of these pages."""
+
+    settings = SETTINGS
+
+    def __init__(self, *pages):
+        self.pages = list(pages)
+
+    def list_all(self, service, call, key, **args):
+        return self.pages.pop(0)
+
+
+def test_metrics_keep_minutes_in_which_all_calls_were_throttled():
+    first, second = (datetime(2026, 1, 1, 12, minute, tzinfo=UTC) for minute in (0, 1))
+    found = {"invocations": {first: 8.0}, "throttles": {second: 3.0}, "p99_ms": {first: 41.26}}
+    results = [{"Id": name, "Timestamps": list(one), "Values": list(one.values())} for name, one in found.items()]
+    points, failed = metrics.read_metrics(Answers(results), 15)
+    assert [(one["minute"], one["invocations"], one["throttles"], one["p99_ms"]) for one in points] == [
+        ("12:00", 8.0, 0.0, 41.3),
+        ("12:01", 0.0, 3.0, 0.0),
+    ]
+    assert failed == ["12:01"]
+    assert metrics.describe_metrics(points).endswith(
+        "Throttles: 3. See what the limits admit: invoke lambda.concurrency"
+    )
+
+
+def test_log_follower_prints_a_late_line_once(monkeypatch):
+    """The second look returns the first line again, and one that came late from another environment."""
+    monkeypatch.setattr(logs.time, "sleep", lambda seconds: None)
+
+    def event(number, at, line):
+        return {"eventId": number, "timestamp": at, "logStreamName": "2026/01/01/[3]abc", "message": line}
+
+    now = int(time.time() * 1000)
+    first, late, quiet = (
+        event("a", now, "Task timed out after 3.00 seconds\n"),
+        event("b", now - 9_000, "KeyError: 'x'"),
+        event("c", now, "END"),
+    )
+    lines = logs.read_log(Answers([first, quiet], [first, late, quiet]), 15, errors=True, follow=True)
+    assert [next(lines), next(lines)] == [("[3]abc", "Task timed out after 3.00 seconds"), ("[3]abc", "KeyError: 'x'")]
+
+
+@pytest.mark.parametrize(
+    ("size", "found", "foreign", "severities"),
+    [
+        (99_999, {"cpu_s": 0.35}, [], []),
+        (100_000, {"cpu_s": 0.35}, [], ["error"]),
+        (9, {"cpu_s": 0.36}, [], ["warning"]),
+        (9, {"error": "ImportError: x"}, ["x"], ["error", "error"]),
+    ],
+    ids=["sound", "large", "slow", "broken"],
+)
+def test_preflight_findings_at_its_limits(size, found, foreign, severities):
+    assert [one.severity for one in preflight.list_findings(size, found, foreign)] == severities
+
+
+def test_shipped_handler_imports_only_what_lambda_has():
+    assert preflight.find_foreign_imports(ROOT / "lambda") == set()
