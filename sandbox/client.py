@@ -17,11 +17,15 @@ from invoke import Context
 
 from ops.core import settings
 from ops.core.errors import OpsError
+from ops.core.output import say
 from ops.core.paths import ROOT
-from sandbox import state
+from sandbox import processes, state
 
 START_S = 60.0
-OWN_FILES = ("lock", "state.json", "sandbox.log")  # one of them at least is in a folder that a sandbox has used
+RESTORE_S = 300.0  # the servers of its endpoints start before it answers
+# One of them at least is in a folder that a sandbox has used.
+OWN_FILES = ("lock", "state.json", *state.LOGS, state.KEPT_FILE)
+GONE = "The last sandbox ended without sandbox.down, and everything in it is gone."
 NEEDED = ("asyncssh", "moto")  # packages of the `sandbox` extra
 
 
@@ -42,6 +46,54 @@ def find_sandbox_folder(c: Context) -> Path:
     return folder
 
 
+def prepare_folder(folder: Path) -> bool:
+    """Clear the folder of a sandbox that does not run; return whether it holds a kept state, which stays.
+
+    It says so when the last sandbox ended without `sandbox.down`, with all that was in it. Raises OpsError for a kept state of other code.
+    """
+    leftovers = processes.end_sandbox_processes(folder)
+    is_kept = state.has_kept_state(folder)
+    if is_kept and not state.is_kept_state_usable(folder):
+        raise OpsError(
+            f"{folder / state.KEPT_FILE} was written by another version of the sandbox, of moto or of Python. "
+            "Go back to that version, or delete what was kept: invoke sandbox.down sandbox.up"
+        )
+    if state.was_killed(folder) and not is_kept:
+        ended = f" Processes of it that were ended: {leftovers}." if leftovers else ""
+        say(f"{GONE}{ended}")
+        say("Build the stack again: invoke demo, or invoke iam.apply data.up net.up")
+    state.clear_sandbox_folder(folder, keep=is_kept)
+    return is_kept
+
+
+def keep_sandbox(folder: Path, running: state.State | None) -> int:
+    """Stop a running sandbox that writes its state first; return the bytes of it. Raises OpsError, with the sandbox still running."""
+    if running is None:
+        kept = " What an earlier one kept is still there." if state.has_kept_state(folder) else ""
+        raise OpsError(f"The sandbox is not running, so there is nothing to keep.{kept} Start it: invoke sandbox.up")
+    try:
+        size = int(send_control_request(running, "POST", "keep")["bytes"])
+    except urllib.error.HTTPError as error:
+        raise OpsError(
+            f"The sandbox cannot be kept now, and still runs: {read_refusal(error)}. "
+            "Wait until that has ended, or stop it and delete everything: invoke sandbox.down"
+        ) from error
+    deadline = time.monotonic() + START_S
+    while running.alive and time.monotonic() < deadline:
+        time.sleep(0.05)
+    processes.end_sandbox_processes(folder)
+    state.clear_sandbox_folder(folder, keep=True)
+    return size
+
+
+def read_refusal(error: urllib.error.HTTPError) -> str:
+    """Return the sandbox's own reason for refusing a control request."""
+    try:
+        return str(json.loads(error.read())["error"]).rstrip(".")
+    except (ValueError, KeyError, TypeError):
+        return str(error.reason)
+
+
 def start_sandbox(folder: Path) -> state.State:
     """Start the process and wait for its state file. Raises OpsError with the end of its log if none appears."""
     if missing := next((name for name in NEEDED if find_spec(name) is None), ""):
@@ -57,7 +109,7 @@ def start_sandbox(folder: Path) -> state.State:
             stderr=output,
             start_new_session=True,
         )
-    deadline = time.monotonic() + START_S
+    deadline = time.monotonic() + (RESTORE_S if state.has_kept_state(folder) else START_S)
     while time.monotonic() < deadline:
         if running := state.read(folder):
             return running
@@ -66,7 +118,8 @@ def start_sandbox(folder: Path) -> state.State:
         time.sleep(0.05)
     process.kill()
     tail = "\n".join(log.read_text(errors="replace").splitlines()[-15:])
-    raise OpsError(f"The sandbox did not start. The end of {log}:\n{tail}")
+    kept = " What was kept is still there; to delete it: invoke sandbox.down." if state.has_kept_state(folder) else ""
+    raise OpsError(f"The sandbox did not start.{kept} The end of {log}:\n{tail}")
 
 
 def build_sandbox_environment(folder: Path) -> dict[str, str]:

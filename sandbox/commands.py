@@ -11,60 +11,63 @@ from ops.core.errors import OpsError
 from ops.core.output import format_table, say
 from ops.core.task import Result, task
 
+KEPT = "The sandbox is stopped, and what is in it is kept. Start it again: invoke sandbox.up. Delete it: invoke sandbox.down"
+
 
 @task(help={"json": "Print the result as JSON."})
 def up(c: Context, json: bool = False) -> Result:
     """Start the local AWS in the background.
 
+    What sandbox.down --keep kept is there again.
+
     Example: invoke sandbox.up
     """
-    from sandbox import client, processes, state
+    from sandbox import client, state
 
     folder = client.find_sandbox_folder(c)
     if c.config.run.dry:
         return Result({}, f"would start the local AWS in {folder}, unless it is running")
     with state.lock_sandbox_folder(folder):
         running = state.read(folder)
-        is_new = running is None
+        is_new, is_restored = running is None, False
         if running is None:
-            leftovers = processes.end_sandbox_processes(folder)
-            if state.was_killed(folder):
-                say(
-                    f"The sandbox before this one was killed, and everything in it is gone. {leftovers} of its processes were ended."
-                )
-                say("Build the stack again: invoke demo, or invoke iam.apply data.up net.up")
-            state.clear_sandbox_folder(folder)
+            is_restored = client.prepare_folder(folder)
             running = client.start_sandbox(folder)
     text = (
-        f"The sandbox {'is running' if is_new else 'was already running'}: pid {running.pid}, {running.url}. "
-        "Next: invoke doctor"
+        f"The sandbox {'is running' if is_new else 'was already running'}{' with all that was kept' if is_restored else ''}: "
+        f"pid {running.pid}, {running.url}. Next: invoke doctor"
     )
-    return Result({"pid": running.pid, "url": running.url, "started": is_new}, text)
+    return Result({"pid": running.pid, "url": running.url, "started": is_new, "restored": is_restored}, text)
 
 
-@task()
-def down(c: Context) -> Result:
+@task(help={"keep": "Keep what is in it, for the next sandbox.up."})
+def down(c: Context, keep: bool = False) -> Result:
     """Stop the local AWS and delete its contents.
 
-    Boxes, jobs and endpoints in it end too.
+    Boxes, jobs and endpoints in it end too. With --keep, the next sandbox.up
+    starts boxes and endpoints again; refused while a job or a deployment runs.
 
-    Example: invoke sandbox.down
+    Example: invoke sandbox.down --keep
     """
     from sandbox import client, processes, state
 
     folder = client.find_sandbox_folder(c)
     if c.config.run.dry:
-        return Result(
-            {}, f"would stop the local AWS in {folder} with {len(processes.list_sandbox_processes(folder))} processes"
-        )
+        count = len(processes.list_sandbox_processes(folder))
+        fate = "keep its contents" if keep else "delete its contents"
+        return Result({}, f"would stop the local AWS in {folder} with {count} processes, and {fate}")
     with state.lock_sandbox_folder(folder):
         running = state.read(folder)
+        if keep:
+            return Result({"bytes": client.keep_sandbox(folder, running)}, KEPT)
         ended = processes.end_sandbox_processes(folder)
+        had_kept = state.has_kept_state(folder)
         state.clear_sandbox_folder(folder)
         (folder / "lock").unlink()  # last, still held: a waiting process then makes a new lock file
-    return Result(
-        {"ended": ended}, f"The sandbox {'is stopped' if running else 'was not running'}; {ended} processes ended."
+    what = (
+        "is stopped" if running else "was not running; what it had kept is deleted" if had_kept else "was not running"
     )
+    return Result({"ended": ended}, f"The sandbox {what}; {ended} processes ended.")
 
 
 @task(help={"json": "Print the result as JSON."})
@@ -80,7 +83,10 @@ def status(c: Context, json: bool = False) -> Result:
     folder = client.find_sandbox_folder(c)
     running = state.read(folder)
     if running is None:
-        return Result({"up": False}, "The sandbox is not running. Start it: invoke sandbox.up", code=1)
+        kept, gone = state.has_kept_state(folder), state.was_killed(folder)
+        reason = " What was in it is kept." if kept else f" {client.GONE}" if gone else ""
+        text = f"The sandbox is not running.{reason} Start it: invoke sandbox.up"
+        return Result({"up": False, "kept": kept}, text, code=1)
     health = client.send_control_request(running, "GET", "health")
     rows = [
         (pid, f"{memory >> 20} MB", command[:100])
@@ -105,7 +111,7 @@ def fault(c: Context, name: str, set: list[str] | None = None) -> Result | None:
     Example: invoke sandbox.fault slow --set seconds=3
     """
     import urllib.error
-    from json import dumps, loads
+    from json import dumps
 
     from ops.core.settings import load
     from sandbox import client, drills, state
@@ -122,8 +128,5 @@ def fault(c: Context, name: str, set: list[str] | None = None) -> Result | None:
     try:
         reply = client.send_control_request(running, "POST", action, body)
     except urllib.error.HTTPError as error:
-        reason = loads(error.read() or b"{}").get("error", error.reason)
-        raise OpsError(f"The sandbox refused fault {name}: {reason}") from error
-    return Result(
-        reply, f"Fault {name} is set: {dumps(reply)}. End faults of calls and capacity: invoke sandbox.fault clear"
-    )
+        raise OpsError(f"The sandbox refused fault {name}: {client.read_refusal(error)}") from error
+    return Result(reply, drills.describe_injected(name, reply))

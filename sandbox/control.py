@@ -7,10 +7,12 @@ import json
 from dataclasses import asdict
 from typing import Any
 
-from sandbox import faults
+from ops.core.nearest import find_nearest
+from sandbox import drills, faults, kept_state
 from sandbox.ec2 import instances, lifecycle, metadata, spot
 from sandbox.faults import Fault
 from sandbox.iam import bulk, federation
+from sandbox.iam.permissions import TABLE
 from sandbox.sagemaker import runs
 from sandbox.world import World
 
@@ -30,11 +32,15 @@ def handle_control_request(world: World, environ: dict[str, Any], path: str) -> 
     if not hmac.compare_digest(environ.get("HTTP_X_SANDBOX_TOKEN", ""), world.token):
         return build_json_reply(403, {"error": "X-Sandbox-Token is missing or wrong"})
     action = path.removeprefix("/_sandbox/")
-    body = json.loads(environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0)) or b"{}")
     try:
+        body = json.loads(environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0)) or b"{}")
+        if wrong := drills.find_body_error(action, body):
+            raise ValueError(wrong)
         return build_json_reply(200, dispatch_control_action(world, method, action, body))
-    except (KeyError, TypeError, ValueError) as error:
-        return build_json_reply(400, {"error": f"{type(error).__name__}: {error}"})
+    except KeyError as error:
+        return build_json_reply(400, {"error": f"there is no {error.args[0]}"})
+    except (AttributeError, TypeError, ValueError) as error:
+        return build_json_reply(400, {"error": str(error)})
 
 
 def handle_box_request(world: World, path: str) -> tuple[int, dict[str, Any]]:
@@ -55,14 +61,16 @@ def dispatch_control_action(world: World, method: str, action: str, body: dict[s
     """
     match method, action:
         case "GET", "health":
-            return {"up_s": world.clock.now(), "calls": world.log.count}
+            return {"up_s": world.clock.now(), "calls": world.log.count, "speed": world.clock.speed}
+        case "POST", "keep":
+            return kept_state.keep(world)
         case "POST", "fault":
             fault = Fault(**body)
+            check_operation(fault.operation)
             world.faults.add(fault)
             return asdict(fault)
         case "POST", "faults/clear":
-            world.faults.clear()
-            return {}
+            return world.faults.clear()
         case "POST", "clock":
             world.clock.set_speed(float(body["speed"]))
             return {"speed": world.clock.speed}
@@ -97,8 +105,9 @@ def inject_drill_fault(world: World, action: str, body: dict[str, Any]) -> dict[
         case "interrupt" if "instance" in body:
             return spot.give_spot_notice(world, body["instance"])
         case "box":
-            public = lifecycle.find_public_address(lifecycle.find_instance(world, body["instance"]))
-            return instances.inject_box_fault(world, body.pop("instance"), public, body)
+            box = instances.require_box(world, body.pop("instance"))
+            public = lifecycle.find_public_address(lifecycle.find_instance(world, box.instance))
+            return instances.inject_box_fault(box, public, body)
         case "interrupt":
             return runs.interrupt_spot_job(world, body["job"])
         case "freeze":
@@ -108,6 +117,14 @@ def inject_drill_fault(world: World, action: str, body: dict[str, Any]) -> dict[
         case "capacity":
             return {"short": world.faults.set_capacity_shortage(body["instance_type"], bool(body.get("short", True)))}
     raise KeyError(f"POST {action}")
+
+
+def check_operation(name: str) -> None:
+    """Raise ValueError, with the nearest name, for an operation that the sandbox does not have: the fault would never come."""
+    known = {operation for _, _, rows in TABLE.values() for operation in rows} | {federation.ACTION}
+    if name not in known:
+        near = find_nearest(name, known)
+        raise ValueError(f"there is no operation {name!r}.{f' Did you mean {near}?' if near else ''}")
 
 
 def build_json_reply(status: int, body: dict[str, Any]) -> Reply:

@@ -6,6 +6,7 @@ Faults of training jobs are in sagemaker/runs.py, those of boxes in ec2/instance
 from __future__ import annotations
 
 import io
+import re
 import tarfile
 import threading
 import time
@@ -15,6 +16,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from sandbox.world import World
+
+
+CAPACITY = re.compile(r"(spot:)?(ml\.)?[a-z0-9-]+\.[a-z0-9-]+(/[a-z0-9-]+)?")
 
 
 @dataclass
@@ -45,13 +49,22 @@ class Faults:
         with self._lock:
             self._waiting.append(fault)
 
-    def clear(self) -> None:
+    def clear(self) -> dict[str, list[str]]:
+        """End all faults of calls and of capacity; return the operations and the instance types that they were of."""
         with self._lock:
-            self._waiting.clear()
-            self.short_of.clear()
+            ended = {"calls": [fault.operation for fault in self._waiting], "capacity": sorted(self.short_of)}
+            self._waiting, self.short_of = [], set()
+            return ended
 
     def set_capacity_shortage(self, instance_type: str, short: bool) -> list[str]:
-        """Remove the capacity of an instance type, or restore it; return the types that are short."""
+        """Remove the capacity of an instance type, or restore it; return the types that are short.
+
+        Raises ValueError for what cannot be a type, TYPE/ZONE or spot:TYPE.
+        """
+        if not CAPACITY.fullmatch(instance_type):
+            raise ValueError(
+                f"instance_type is TYPE, TYPE/ZONE or spot:TYPE, such as g4dn.xlarge, not {instance_type!r}"
+            )
         with self._lock:
             self.short_of = self.short_of | {instance_type} if short else self.short_of - {instance_type}
             return sorted(self.short_of)
@@ -78,11 +91,11 @@ class Faults:
 def corrupt_release(world: World, name: str) -> dict[str, Any]:
     """Corrupt the live release's artefact in S3 and kill its instances, so that none can start again.
 
-    Raises KeyError when no such endpoint is live.
+    Raises ValueError when no such endpoint is live.
     """
     live = world.sagemaker.endpoints.get(name)
     if live is None or live.fleet is None:
-        raise KeyError(f"no live endpoint {name}")
+        raise ValueError(f"there is no live endpoint {name}")
     url = live.fleet.model.primary_container["ModelDataUrl"]
     bucket, _, key = url.removeprefix("s3://").partition("/")
     corrupt = io.BytesIO()
@@ -107,20 +120,20 @@ def set_startup_hang(world: World, name: str, on: bool) -> dict[str, Any]:
 def set_endpoint_lag(world: World, name: str, seconds: float) -> dict[str, Any]:
     """Add `seconds` to each request and serve one at a time per instance, so that more instances help; 0 ends it.
 
-    Raises KeyError for an unknown endpoint.
+    Raises ValueError for an unknown endpoint.
     """
     live = world.sagemaker.endpoints.get(name)
     if live is None:
-        raise KeyError(f"no endpoint {name}")
+        raise ValueError(f"there is no endpoint {name}")
     live.lag_s = seconds
     return {"lag_s": seconds}
 
 
 def set_role_age(world: World, role: str, days: float) -> dict[str, Any]:
-    """Set the role's creation date to `days` ago and clear its last use. Raises KeyError for an unknown role."""
+    """Set the role's creation date to `days` ago and clear its last use. Raises ValueError for an unknown role."""
     found = next((one for one in world.get_global_backend("iam").roles.values() if one.name == role), None)
     if found is None:
-        raise KeyError(role)
+        raise ValueError(f"there is no role {role}")
     found.create_date = datetime.now(UTC).replace(tzinfo=None) - timedelta(days=days)
     found.last_used = None
     return {"role": role, "created": str(found.create_date)}

@@ -26,10 +26,10 @@ class CallLog:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.count = 0
+        path.touch()
+        self.count = len(path.read_text().splitlines())
         self.last = time.monotonic()
         self._lock = threading.Lock()
-        path.write_text("")
 
     def add(self, service: str, operation: str, caller: str, status: int, seconds: float, fault: str = "") -> None:
         line: dict[str, Any] = {
@@ -55,7 +55,7 @@ class RequestLog:
     def __init__(self, path: Path) -> None:
         self.path, self.step = path, ""
         self._lock = threading.Lock()
-        path.write_text("")
+        path.touch()
 
     def add(self, principal: str, action: str, resource: str, context: dict[str, Any], effect: str, agent: str) -> None:
         """Append one decision with the step (the command) it belongs to.

@@ -54,24 +54,30 @@ def seed_account(world: World) -> None:
     """
     stop_moto_deciding_by_bucket_policies()
     for image in IMAGES:
-        put_image(world.backend("ec2"), image)
+        if image.ident not in world.backend("ec2").amis:  # a restored account has them
+            put_image(world.backend("ec2"), image)
         put_parameter(world.backend("ssm"), f"{PATH}/{image.architecture}/{image.parameter_name}/latest/ami-id", image)
 
 
+class Dlami(Ami):
+    """A Deep Learning AMI, with a deprecation date and a root volume of its own size."""
+
+    disk_gib: int
+    deprecation_time: str
+
+    @property
+    def block_device_mappings(self) -> list[dict[str, Any]]:
+        (root,) = super().block_device_mappings
+        return [root | {"Ebs": root["Ebs"] | {"VolumeSize": self.disk_gib, "VolumeType": "gp3"}}]
+
+
 def put_image(ec2: Any, image: Image) -> None:
-    class Dlami(Ami):
-        deprecation_time = f"{image.deprecated_on}T00:00:00.000Z"
-
-        @property
-        def block_device_mappings(self) -> list[dict[str, Any]]:
-            (root,) = super().block_device_mappings
-            return [root | {"Ebs": root["Ebs"] | {"VolumeSize": image.disk_gib, "VolumeType": "gp3"}}]
-
-    ec2.amis[image.ident] = Dlami(
+    ec2.amis[image.ident] = made = Dlami(
         ec2, image.ident, name=image.name, description=image.description, owner_id="898082745236", public=True,
         virtualization_type="hvm", architecture=image.architecture, root_device_type="ebs", root_device_name="/dev/sda1",
         creation_date=datetime.combine(image.created_on, time(), UTC),
     )  # fmt: skip
+    made.disk_gib, made.deprecation_time = image.disk_gib, f"{image.deprecated_on}T00:00:00.000Z"
 
 
 def put_parameter(ssm: Any, name: str, image: Image) -> None:

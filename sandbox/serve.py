@@ -38,22 +38,20 @@ def main(folder: Path) -> None:
     from moto.moto_server.werkzeug_app import DomainDispatcherApplication, MotoRequestHandler
     from werkzeug.serving import make_server
 
-    from sandbox import seed
+    from sandbox import kept_state, seed
     from sandbox.apps import create_app
     from sandbox.autoscaling.capacity import keep_scaling
     from sandbox.ec2 import instances, spot
     from sandbox.http.app import Gate
     from sandbox.iam import enforce
-    from sandbox.world import World, set_world
 
     class Quiet(MotoRequestHandler):
         protocol_version = "HTTP/1.1"  # keeps connections open: an SDK makes hundreds of calls
 
         def log_request(self, *_: object) -> None: ...
 
-    world = World(folder, secrets.token_urlsafe(24))
-    set_world(world)
-    world.keys.create_administrator()
+    is_restored = state.has_kept_state(folder)
+    world = create_world(folder, is_restored)
     server = make_server(
         "127.0.0.1", 0, Gate(DomainDispatcherApplication(create_app), world), threaded=True, request_handler=Quiet
     )
@@ -66,24 +64,58 @@ def main(folder: Path) -> None:
     signal.signal(signal.SIGTERM, lambda *_: world.ending.set())
     signal.signal(signal.SIGINT, lambda *_: world.ending.set())
     threading.Thread(target=server.serve_forever, daemon=True).start()
-    state.write_private_file(folder / "aws" / "config", world.format_profile())
-    state.write_private_file(folder / "aws" / "waivers.toml", world.build_administrator_waiver())
-    state.write(
-        folder, state.State(os.getpid(), psutil.Process().create_time(), world.port, world.tunnel_port, world.token)
-    )
+    if is_restored:
+        kept_state.start_programs(world)
+        (folder / state.KEPT_FILE).unlink()  # from here on it is out of date
+    write_files(world)
     world.note(f"serving on {world.url}")
     world.ending.wait()
     world.note("shutting down")
     processes.end_sandbox_processes(folder)
-    state.clear_sandbox_folder(folder)
+    if state.has_kept_state(folder):
+        state.clear_sandbox_folder(folder, keep=True)
+    # Else `down` clears the folder; after any other signal the next `up` finds the state file, and says what is lost.
     os._exit(0)  # threads of werkzeug, asyncio and training jobs would delay an ordinary exit
 
 
+def create_world(folder: Path, is_restored: bool) -> World:
+    """Return the World of this process, filled from the kept state or with nothing but an administrator."""
+    from sandbox import kept_state
+    from sandbox.world import World, set_world
+
+    if not is_restored:
+        (folder / "calls.jsonl").unlink(missing_ok=True)
+    world = World(folder, secrets.token_urlsafe(24))
+    set_world(world)
+    if is_restored:
+        kept_state.restore(world)
+    else:
+        world.keys.create_administrator()
+    return world
+
+
+def write_files(world: World) -> None:
+    """Write the profile, the waivers and, last, the state file, which says that the sandbox is ready."""
+    folder = world.folder
+    state.write_private_file(folder / "aws" / "config", world.format_profile())
+    state.write_private_file(folder / "aws" / "waivers.toml", world.build_administrator_waiver())
+    started = psutil.Process().create_time()
+    state.write(folder, state.State(os.getpid(), started, world.port, world.tunnel_port, world.token))
+
+
 def stop_when_idle(world: World) -> None:
+    """Stop a sandbox that is not used, as sandbox.down --keep does."""
+    from sandbox import kept_state
+
     while not world.ending.wait(10):
         if time.monotonic() - world.log.last > IDLE_S and len(processes.list_sandbox_processes(world.folder)) == 0:
-            world.note(f"no call for {IDLE_S / 3600:.0f} hours; shutting down")
-            world.ending.set()
+            world.note(f"no call for {IDLE_S / 3600:.0f} hours; shutting down, and keeping the state")
+            try:
+                kept_state.keep(world)
+            except ValueError as error:
+                world.note(f"the state is not kept: {error}")
+                world.ending.set()
+            return
 
 
 if __name__ == "__main__":

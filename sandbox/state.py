@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import json
 import os
 import shutil
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from importlib.metadata import version
 from pathlib import Path
 
 import psutil
@@ -17,6 +20,9 @@ ACCOUNT = "123456789012"
 REGION = "us-east-1"
 PROFILE = "sandbox"
 PUBLIC_PORT = 2222  # SSH on a box's public address; binding port 22 needs root
+KEPT_FILE = "kept.pickle"  # the state that sandbox.down --keep leaves for the next sandbox.up
+KEPT = (KEPT_FILE, "boxes", "images", "requests.jsonl")  # what stays in the folder with it
+LOGS = ("calls.jsonl", "sandbox.log")  # these stay to be read, until the next sandbox starts
 MARK = "KENNEL_SANDBOX"  # marks the environment of every process the sandbox starts, to find leftovers
 
 
@@ -48,9 +54,9 @@ def read(folder: Path) -> State | None:
     """Return the running sandbox of this folder, or None; a state file that a crash left behind counts as none."""
     try:
         state = State(**json.loads((folder / "state.json").read_text()))
-    except (OSError, ValueError, TypeError):
+        return state if state.alive else None
+    except (OSError, ValueError, TypeError):  # whatever is in the file, also a pid that is none
         return None
-    return state if state.alive else None
 
 
 def was_killed(folder: Path) -> bool:
@@ -71,13 +77,34 @@ def write_private_file(path: Path, text: str) -> None:
     part.replace(path)
 
 
-def clear_sandbox_folder(folder: Path) -> None:
-    """Remove everything but the lock, which the caller may hold, and the logs calls.jsonl and sandbox.log."""
+def clear_sandbox_folder(folder: Path, keep: bool = False) -> None:
+    """Remove everything but the lock, which the caller may hold, the LOGS, and with `keep` the state that was kept."""
     for path in folder.iterdir():
-        if path.is_dir():
+        if path.name in ("lock", *LOGS, *(KEPT if keep else ())):
+            continue
+        if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path, ignore_errors=True)
-        elif path.name not in ("lock", "calls.jsonl", "sandbox.log"):
+        else:
             path.unlink(missing_ok=True)
+
+
+def has_kept_state(folder: Path) -> bool:
+    return (folder / KEPT_FILE).is_file()
+
+
+def is_kept_state_usable(folder: Path) -> bool:
+    """Return whether this code can read the kept state: only the code that wrote it can."""
+    with (folder / KEPT_FILE).open("rb") as file:
+        return file.readline().decode(errors="replace").strip() == fingerprint_code()
+
+
+def fingerprint_code() -> str:
+    """Return a text that differs for another version of Python, of moto or of the sandbox."""
+    digest, folder = hashlib.sha256(), Path(__file__).parent
+    for path in sorted(folder.rglob("*.py")):
+        digest.update(f"{path.relative_to(folder)}\0".encode() + path.read_bytes())
+    python = f"{sys.version_info.major}.{sys.version_info.minor}"
+    return f"python {python}, moto {version('moto')}, sandbox {digest.hexdigest()[:12]}"
 
 
 @contextmanager

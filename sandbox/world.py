@@ -48,9 +48,32 @@ class Clock:
         """Return the seconds by which this clock is ahead of wall time, because it ran faster."""
         return self.now() - (time.monotonic() - self._start)
 
+    @classmethod
+    def resume(cls, now: float, offset: float, speed: float) -> Clock:
+        """Return a clock that goes on from another's `now`, as far ahead of wall time as that one was."""
+        clock = cls()
+        clock._base, clock._start, clock.speed = now, clock._began - (now - offset), speed
+        return clock
+
     def utc(self) -> datetime:
         """Return the sandbox's own date and time, which stamps metrics and drives schedules."""
         return datetime.now(UTC) + timedelta(seconds=self.get_offset())
+
+
+class RunningCalls:
+    """The number of calls that are being answered."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._lock = threading.Lock()
+
+    def __enter__(self) -> None:
+        with self._lock:
+            self.count += 1
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self.count -= 1
 
 
 @dataclass
@@ -63,6 +86,8 @@ class World:
     faults: Faults = field(default_factory=Faults)
     keys: Keys = field(default_factory=Keys)
     ending: threading.Event = field(default_factory=threading.Event)
+    is_stopping: bool = False  # its state is being written: calls are refused, because they would be lost
+    running_calls: RunningCalls = field(default_factory=RunningCalls)
     ec2: Ec2Tables = field(default_factory=Ec2Tables)
     sagemaker: SageMakerTables = field(default_factory=SageMakerTables)
     scaling: ScalingTables = field(default_factory=ScalingTables)

@@ -15,7 +15,9 @@ from functools import lru_cache
 from iampolicy import actions
 from iampolicy.account.snapshot import Principal, Snapshot
 from iampolicy.escalation.account_model import AccountModel
+from iampolicy.escalation.permission_set import find_common_arn
 from iampolicy.finding import Finding
+from iampolicy.policy.conditions import split_operator
 from iampolicy.policy.document import VARIABLE, Policy, Statement, compile_arn_glob, match_action
 from iampolicy.policy.evaluate import Request, Rights, decide_request
 
@@ -37,6 +39,7 @@ class Candidate:
     """A possible finding about a statement; it is confirmed if, for any of its subjects, one of the subject's probes passes.
 
     `message` has {} where the subjects that passed belong. If one of the probes in `also` passes too, the severity is `severe`.
+    `about_resources` means that an action does not count that the principal's statements restrict by another of its resources.
     """
 
     rule: str
@@ -47,6 +50,7 @@ class Candidate:
     fix: str
     also: tuple[Probe, ...] = ()
     severe: str = ""
+    about_resources: bool = False
 
 
 CandidateRule = Callable[[Statement, str], Iterator[Candidate]]  # (statement that allows, account)
@@ -71,6 +75,23 @@ class EffectivePrincipal:
         request = Request(self.principal.caller, probe.action, probe.resource, {**self.context, **probe.context})
         decision = decide_request(request, self.rights, possible=True)
         return decision.allowed and (because is None or any(d.statement is because for d in decision.deciding))
+
+    def is_restricted(self, action: str) -> bool:
+        """Return whether the action needs several resources, as ec2:RunInstances does, and one of them is always restricted.
+
+        AWS asks for each resource of a request. So one statement may leave open what another restricts.
+        """
+        needed = actions.list_required_types(action)
+        if len(needed) < 2:
+            return False
+        allows = [s for policy in self.rights.identity for s in policy.statements if s.allow and has_action(s, action)]
+        for _, arn in needed:
+            about = [s for s in allows if covers_type(s, arn)]
+            if about and all(
+                has_restricting_condition(s, action) or not covers_type(s, arn, UNUSED_NAME) for s in about
+            ):
+                return True
+        return False
 
 
 @dataclass
@@ -134,12 +155,46 @@ def confirm_candidate(holder: EffectivePrincipal, s: Candidate, uncapped: bool) 
     """
     sure = uncapped and not s.statement.conditions
     passing = [
-        name for name, probes in s.subjects.items() if sure or any(holder.may(one, s.statement) for one in probes)
+        name
+        for name, probes in s.subjects.items()
+        if any(
+            (sure or holder.may(one, s.statement))
+            and not (s.about_resources and holder.is_restricted(one.action.lower()))
+            for one in probes
+        )
     ]
     if not passing:
         return None
     severity = s.severe if s.also and any(holder.may(one) for one in s.also) else s.severity
     return severity, s.message.format(format_shortlist(passing))
+
+
+def has_restricting_condition(one: Statement, action: str) -> bool:
+    """Return whether a condition restricts the action's resources: on a tag, or on a key of the service, as ec2:InstanceType.
+
+    A tag that a request may omit, and a region, restrict nothing.
+    """
+    for operator, key, _ in one.conditions:
+        quantifier, base, if_exists = split_operator(operator)
+        tag = ":requesttag/" in key or ":resourcetag/" in key
+        if (
+            base == "null"
+            or key in ("aws:tagkeys", "ec2:region")
+            or (tag and (if_exists or quantifier == "forallvalues"))
+        ):
+            continue
+        if actions.find_known_key(key, actions.list_service_keys(action)):
+            return True
+    return False
+
+
+def covers_type(one: Statement, arn: str, name: str = "*") -> bool:
+    """Return whether a statement covers a resource of this type and name, or of any name, in whatever region and account."""
+    parts = arn.split(":", 5)
+    meant = ":".join(["arn", "aws", *parts[2:5], parts[5].replace("*", name)])
+    if "resource" in one.negated or not one.resources:
+        return has_resource(one, meant.replace("*", UNUSED_NAME))
+    return any(find_common_arn(VARIABLE.sub("*", pattern), meant) is not None for pattern in one.resources)
 
 
 def find_account_number(snapshot: Snapshot) -> str:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import gc
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
+from iampolicy.account.owners import extract_permission_set, is_of_identity_center, is_service_linked
 from iampolicy.account.snapshot import Snapshot
 from iampolicy.audit import rules_access, rules_exposure, rules_reach, rules_trust, rules_use
 from iampolicy.audit.account_facts import AccountFacts
@@ -16,8 +17,6 @@ from iampolicy.escalation import detect
 from iampolicy.finding import Finding, sort_by_severity
 from iampolicy.lint import linter
 from iampolicy.policy.document import Policy
-
-LINKED = "/aws-service-role/"  # AWS's own: the account cannot change them
 
 
 @dataclass(frozen=True)
@@ -38,7 +37,25 @@ def run_audit(snapshot: Snapshot, options: AuditOptions | None = None) -> list[F
     chosen = options or AuditOptions()
     now = chosen.now or datetime.now(UTC)
     context = AuditContext(snapshot, now, chosen.facts.carriers, chosen.only, chosen.region)
-    return sort_by_severity(list(dict.fromkeys(run_rules(context, chosen.facts))))
+    sets = {
+        role.name: extract_permission_set(role.name)
+        for role in snapshot.roles.values()
+        if is_of_identity_center(role.name, role.path) and role.name not in snapshot.users
+    }
+    found = run_rules(context, chosen.facts)
+    if sets:
+        found = (name_permission_set(one, sets.get(one.principal, "")) for one in found)
+    return sort_by_severity(list(dict.fromkeys(found)))
+
+
+def name_permission_set(finding: Finding, permission_set: str) -> Finding:
+    """Return the finding; about a role of a permission set, with a fix there: a change of the role itself would be undone."""
+    if not permission_set or finding.fix.startswith("none"):
+        return finding
+    fix = f"change the permission set {permission_set} in Identity Center"
+    if finding.rule == "IAM-USE-001":
+        return replace(finding, fix=f"if no one needs it, {fix}: end its assignments to this account")
+    return replace(finding, fix=f"{fix}: {finding.fix}")
 
 
 @contextmanager
@@ -59,7 +76,7 @@ def run_rules(context: AuditContext, facts: AccountFacts) -> Iterator[Finding]:
     holders = [
         context.build_effective_principal(p)
         for p in snapshot.principals()
-        if LINKED not in p.arn and context.examines(p)
+        if not is_service_linked(p.path) and context.examines(p)
     ]
     access = [f for holder in holders for f in rules_access.findings(context, holder)]
     administrators = {f.principal for f in access if f.rule == "IAM-ADMIN-001" and f.severity == "critical"}
@@ -92,7 +109,7 @@ def lint_documents(context: AuditContext) -> Iterator[Finding]:
             continue
         yield from linter.findings(policy.policy, "boundary" if arn in bounds else "identity", policy.name)
     for p in snapshot.principals():
-        if LINKED in p.arn or not context.examines(p):
+        if is_service_linked(p.path) or not context.examines(p):
             continue
         if p.trust is not None:
             yield from linter.findings(p.trust, "trust", p.name)

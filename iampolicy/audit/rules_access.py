@@ -83,7 +83,9 @@ def find_wildcards(one: Statement, account: str) -> Iterator[Candidate]:
     writing = {a: build_probes(one, a, account) for a in named if not (one.conditions and has_optional_resource(a))}
     if writing:
         fix = "name the resources by ARN: these actions support it"
-        yield Candidate("IAM-WILD-002", "medium", one, restore_action_keys(writing), "allows {} on all resources", fix)
+        yield Candidate(
+            "IAM-WILD-002", "medium", one, restore_action_keys(writing), "allows {} on all resources", fix, about_resources=True
+        )  # fmt: skip
 
 
 def has_scopable_writes(pattern: str) -> bool:
@@ -112,9 +114,9 @@ def has_optional_resource(action: str) -> bool:
 
 
 def is_named_by_condition(one: Statement) -> bool:
-    """Return whether the statement requires a tag of the resource, or a metric's namespace, which also restrict the resource."""
+    """Return whether the statement requires a tag of the resource, a metric's namespace, or that the call creates the resource."""
     return any(
-        (":resourcetag/" in key or key == "cloudwatch:namespace")
+        (":resourcetag/" in key or key in ("cloudwatch:namespace", "ec2:createaction"))
         and not operator.lower().removesuffix("ifexists").endswith("null")
         for operator, key, _ in one.conditions
     )
@@ -136,6 +138,7 @@ def find_partial_arns(one: Statement, account: str) -> Iterator[Candidate]:
             subjects,
             "allows resources {}",
             "replace * by the region, account, resource type or name",
+            about_resources=True,
         )
 
 

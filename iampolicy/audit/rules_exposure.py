@@ -19,6 +19,7 @@ from iampolicy.audit.external_principals import (
     list_named_callers,
 )
 from iampolicy.audit.rules_trust import extract_account
+from iampolicy.escalation.session_times import drop_impossible_sessions
 from iampolicy.finding import Finding
 from iampolicy.policy.document import Policy, Statement, parse_policy
 from iampolicy.policy.evaluate import Request, decide_request
@@ -88,6 +89,7 @@ def can_any_caller_pass(
     context: AuditContext, held: Policy, one: Statement, callers: Iterable[ExternalCaller], named: list[str]
 ) -> bool:
     """Return whether this statement allows some request of one of the callers."""
+    held = drop_impossible_sessions(held, "user", context.now)
     now = {"aws:currenttime": context.now.isoformat(), "aws:epochtime": str(int(context.now.timestamp()))}
     asked = collect_condition_keys(held)
     actions = [a.replace("*", UNUSED_NAME).replace("?", "x") for a in one.actions] or [f"{UNUSED_NAME}:{UNUSED_NAME}"]

@@ -21,6 +21,7 @@ from iampolicy.audit.external_principals import (
     list_named_callers,
 )
 from iampolicy.escalation.account_model import strip_region
+from iampolicy.escalation.session_times import drop_impossible_sessions
 from iampolicy.finding import Finding
 from iampolicy.policy.document import Policy, Statement
 from iampolicy.policy.evaluate import Caller, Request, decide_request
@@ -38,9 +39,10 @@ SENDERS = frozenset(
 # A request signed with a long-term access key has neither key; a session without MFA has aws:MultiFactorAuthPresent false and no age.
 # docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_condition-keys.html
 WITHOUT_MFA: KnownKeys = {"aws:multifactorauthpresent": (None, "false"), "aws:multifactorauthage": (None,)}
-# The forms of a token's subject: of GitHub, GitLab, Terraform and Buildkite, Vercel, a cluster, and plain names.
+# The forms of a token's subject: of GitHub in both spellings, GitLab, Terraform and Buildkite, Vercel, a cluster, and plain names.
 SUBJECTS = (
-    "repo:{0}/*:*", "project_path:{0}/*:*", "organization:{0}:*", "owner:{0}:*", f"system:serviceaccount:{UNUSED_NAME}:{UNUSED_NAME}",
+    "repo:{0}/*:*", f"repo:{{0}}@{UNUSED_NAME}/*:*", "project_path:{0}/*:*", "organization:{0}:*", "owner:{0}:*",
+    f"system:serviceaccount:{UNUSED_NAME}:{UNUSED_NAME}",
     f"{UNUSED_NAME}/{UNUSED_NAME}", UNUSED_NAME,
 )  # fmt: skip
 # The same forms of one organisation, for a repository or workspace in it that no policy names; or any namespace of a cluster.
@@ -50,6 +52,8 @@ WHOLE = (
     f"owner:{{0}}:project:{UNUSED_NAME}:*", f"system:serviceaccount:{UNUSED_NAME}:*",
 )  # fmt: skip
 ORGANISATION = re.compile(r"(?:repo|project_path|organization|owner):([^/:@]+)")
+# GitHub's subjects of repositories made since 2026-07-15 have ids: repo:ORGANISATION@ID/REPOSITORY@ID:...
+WITH_IDS = re.compile(r"repo:(?P<owner>[^/:@]*@[^/:]*)(?:/[^:]*)?(?P<rest>:.*)?")
 # Other claims that identify a token's owner. Those that the owner chooses freely, as branch and environment, stay unknown.
 CLAIMS = (
     "actor", "actor_id", "email", "enterprise", "enterprise_id", "hd", "namespace_id", "namespace_path", "organization_id", "project_id",
@@ -58,6 +62,10 @@ CLAIMS = (
 )  # fmt: skip
 DELETED = re.compile(r"A(IDA|ROA|GPA|SCA)[A-Z0-9]{10,}")
 ACTIONS = ("sts:AssumeRole", "sts:AssumeRoleWithWebIdentity", "sts:AssumeRoleWithSAML")
+COGNITO = "cognito-identity.amazonaws.com"
+# Providers whose tokens any user of the audience has: an identity pool's, or an app's. The audience's key is aud, or for these app_id.
+# docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_iam-condition-keys.html#condition-keys-wif
+OF_APPS = ("graph.facebook.com", "www.amazon.com")
 
 
 @dataclass(frozen=True)
@@ -100,7 +108,10 @@ def findings(context: AuditContext, role: Principal) -> Iterator[Finding]:
     known = context.trust_findings.get(id(trust.statements))
     if known is None:
         moment = {"aws:currenttime": context.now.isoformat(), "aws:epochtime": str(int(context.now.timestamp()))}
-        entries = [TrustEntry(trust, one, role.arn, context.account, moment) for one in trust.statements if one.allow]
+        live = drop_impossible_sessions(
+            trust, "user", context.now
+        )  # a user of another account has no fewer keys than a role
+        entries = [TrustEntry(live, one, role.arn, context.account, moment) for one in live.statements if one.allow]
         known = context.trust_findings[id(trust.statements)] = (
             trust,
             [found for entry in entries for found in list_entry_findings(entry)],
@@ -202,30 +213,48 @@ def find_confused_deputies(entry: TrustEntry) -> Found:
 
 
 def find_open_providers(entry: TrustEntry) -> Found:
-    """Yield findings about web identities: a pipeline or a pod presents a token with a subject and an audience."""
+    """Yield findings about web identities: a pipeline, a pod or a user of an app presents a token with a subject and an audience."""
     for kind, value in entry.statement.principals or ():
         if kind != "Federated" or ":saml-provider/" in value:
             continue
         host = value.partition(":oidc-provider/")[2] or value
-        caller, sub, aud = Caller(federated=value), f"{host}:sub".lower(), f"{host}:aud".lower()
-        claims: KnownKeys = {f"{host}:{name}".lower(): (UNUSED_NAME, f"{UNUSED_NAME}/*") for name in CLAIMS}
-        subjects = list_condition_values(entry.statement, sub)
-        is_open = entry.admits(ExternalCaller(caller, claims | {sub: tuple(invent_foreign_subjects(subjects))}))
-        if is_open and host != "cognito-identity.amazonaws.com":  # whose pool is the audience
-            condition = f"is {format_shortlist(subjects)}" if subjects else "has no condition"
-            message = f"any identity of {host} may assume it: {sub} {condition}"
-            yield "IAM-TRUST-005", "critical", message, f"require {sub} with StringEquals"
-        wide = (
-            one
-            for one in subjects
-            if entry.admits(ExternalCaller(caller, claims | {sub: tuple(invent_sibling_subjects(one))}))
-        )
-        if not is_open and (one := next(wide, "")):
-            message = f"a whole organisation may assume it: {sub} is {one}"
-            yield "IAM-TRUST-005", "high", message, "name the repository, and its branch or environment"
+        caller, aud = Caller(federated=value), f"{host}:{'app_id' if host in OF_APPS else 'aud'}".lower()
+        if host not in (COGNITO, *OF_APPS):
+            yield from find_open_subjects(entry, host, caller)
         if entry.admits(ExternalCaller(caller, {aud: (UNUSED_NAME,)})):
             message = f"a token of {host} for any audience may assume it: {aud} has no condition"
             yield "IAM-TRUST-005", "critical", message, f"require {aud} with StringEquals"
+        if host == COGNITO:
+            yield from find_guests(entry, caller)
+
+
+def find_open_subjects(entry: TrustEntry, host: str, caller: Caller) -> Found:
+    """Yield a finding if subjects of any organisation, or of any repository of one, may assume the role."""
+    sub = f"{host}:sub".lower()
+    claims: KnownKeys = {f"{host}:{name}".lower(): (UNUSED_NAME, f"{UNUSED_NAME}/*") for name in CLAIMS}
+    subjects = list_condition_values(entry.statement, sub)
+    if entry.admits(ExternalCaller(caller, claims | {sub: tuple(invent_foreign_subjects(subjects))})):
+        condition = f"is {format_shortlist(subjects)}" if subjects else "has no condition"
+        message = f"any identity of {host} may assume it: {sub} {condition}"
+        yield "IAM-TRUST-005", "critical", message, f"require {sub} with StringEquals"
+        return
+    for one in subjects:
+        if entry.admits(ExternalCaller(caller, claims | {sub: tuple(invent_sibling_subjects(one))})):
+            message = f"a whole organisation may assume it: {sub} is {one}"
+            yield "IAM-TRUST-005", "high", message, "name the repository, and its branch or environment"
+            return
+
+
+def find_guests(entry: TrustEntry, caller: Caller) -> Found:
+    """Yield a finding if guests of an identity pool, who have not logged in, may assume a role that is not named as theirs."""
+    amr = f"{COGNITO}:amr"
+    wanted = list_condition_values(entry.statement, amr)
+    if "unauthenticated" in wanted:
+        return
+    if entry.admits(ExternalCaller(caller, {amr: ("unauthenticated",), f"{COGNITO}:sub": (UNUSED_NAME,)})):
+        condition = f"is {format_shortlist(wanted)}" if wanted else "has no condition"
+        message = f"guests of the identity pool, who have not logged in, may assume it: {amr} {condition}"
+        yield "IAM-TRUST-005", "high", message, f'require {amr} with ForAnyValue:StringLike, "authenticated"'
 
 
 def invent_foreign_subjects(subjects: Iterable[str]) -> Iterator[str]:
@@ -242,6 +271,12 @@ def invent_sibling_subjects(subject: str) -> Iterator[str]:
     """Yield subjects of other repositories or workspaces of the organisation that a subject names."""
     found = ORGANISATION.match(subject)
     yield from (form.format(found[1] if found else UNUSED_NAME) for form in WHOLE)
+    if named := WITH_IDS.fullmatch(subject):
+        # A wildcard of an id matches an id alone: filled in here, since it would otherwise reach across the slash and the colon.
+        owner, rest = (
+            text and text.replace("*", UNUSED_NAME).replace("?", "x") for text in named.group("owner", "rest")
+        )
+        yield f"repo:{owner}/{UNUSED_NAME}@{UNUSED_NAME}{rest or ':*'}"
 
 
 def list_condition_values(one: Statement, key: str) -> list[str]:

@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterable, Iterator
 from datetime import datetime, timedelta
 
+from iampolicy.account.owners import is_of_identity_center, is_service_linked
 from iampolicy.account.snapshot import Principal
 from iampolicy.audit.account_facts import AccountFacts, Credential
 from iampolicy.audit.context import AuditContext
@@ -156,6 +157,8 @@ def find_long_lived_users(users: Iterable[Principal], facts: AccountFacts) -> It
 def find_inline_policies(context: AuditContext) -> Iterator[Finding]:
     fix = "make it a managed policy, which keeps versions to roll back to"
     for p in context.snapshot.principals():
+        if is_service_linked(p.path) or is_of_identity_center(p.name, p.path):  # their owner chose inline policies
+            continue
         for name in p.inline:
             revoked = name == POLICY_NAME and find_revocation_time(
                 p
@@ -171,7 +174,7 @@ def find_inline_policies(context: AuditContext) -> Iterator[Finding]:
 def find_exceeded_quotas(context: AuditContext) -> Iterator[Finding]:
     """Yield findings on the quotas of several documents together; the lint checks that of a single one."""
     snapshot = context.snapshot
-    holders = [("role", p.name, p.inline, p.attached) for p in snapshot.roles.values()]
+    holders = [("role", p.name, p.inline, p.attached) for p in snapshot.roles.values() if not is_service_linked(p.path)]
     for user in snapshot.users.values():
         theirs = {arn for name in user.groups if name in snapshot.groups for arn in snapshot.groups[name].attached}
         own = {name: one for name, one in user.inline.items() if "/" not in name}

@@ -24,6 +24,7 @@ from iampolicy.escalation.permission_set import (
     PermissionSet,
     Tags,
 )
+from iampolicy.escalation.session_times import ISSUED, drop_impossible_sessions
 from iampolicy.policy.conditions import Context, evaluate_conditions
 from iampolicy.policy.document import CURRENT, Policy, Statement, is_about_action, parse_policy
 from iampolicy.policy.evaluate import Caller, Decision, Request, Rights, decide_request
@@ -69,6 +70,7 @@ class AccountModel:
     def __init__(self, snapshot: Snapshot, now: datetime, carriers: Mapping[str, str] | None = None) -> None:
         self.snapshot = snapshot
         self.carriers = carriers or {}
+        self.now = now
         self.moment = {"aws:currenttime": now.isoformat(), "aws:epochtime": str(int(now.timestamp()))}
         self.tags = {p.arn: normalise_tag_names(p.tags) for p in snapshot.principals()}
         # GetAccountAuthorizationDetails omits the tags of policies, so a policy without tags here may have some in AWS.
@@ -162,18 +164,20 @@ class AccountModel:
         return self._known_keys[p.arn]
 
     def applicable(self, policy: Policy, p: Principal) -> Policy:
-        """Return the policy as it applies to the principal's requests, which certainly lack some keys."""
+        """Return the policy as it applies to the principal's requests, which certainly lack some keys, and are made now."""
         key = id(policy.statements)
         if key not in self._keys_that_may_be_absent:
             asked = (key for one in policy.statements for _, key, _ in one.conditions)
-            keys = frozenset(one for one in asked if one == "aws:username" or one.startswith(TAG))
+            keys = frozenset(one for one in asked if one in ("aws:username", ISSUED) or one.startswith(TAG))
             self._keys_that_may_be_absent[key] = policy, keys
         keys = self._keys_that_may_be_absent[key][1]
         if not keys:
             return policy
         if (key, p.arn) not in self._applicable:
-            absent = frozenset(one for one in keys if self.is_key_absent(p, one))
-            self._applicable[key, p.arn] = policy, drop_absent_keys(policy, absent.__contains__)
+            absent = frozenset(one for one in keys if one != ISSUED and self.is_key_absent(p, one))
+            known = drop_absent_keys(policy, absent.__contains__)
+            kind = "user" if p.trust is None else "role"
+            self._applicable[key, p.arn] = policy, drop_impossible_sessions(known, kind, self.now)
         return Policy(policy.name, self._applicable[key, p.arn][1].statements)
 
     def is_key_absent(self, p: Principal, key: str) -> bool:

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from iampolicy.account.owners import is_service_linked
 from iampolicy.account.snapshot import Principal
 from iampolicy.escalation import assume_and_pass, policy_writes
 from iampolicy.escalation.account_model import AccountModel
@@ -49,7 +50,7 @@ def findings(model: AccountModel, judged: Callable[[Principal], bool] = lambda p
     found: list[Finding] = []
     wordings: Wordings = {}
     critical: dict[str, tuple[str, ...]] = {}
-    examined = (p for p in model.snapshot.principals() if "/aws-service-role/" not in p.arn and judged(p))
+    examined = (p for p in model.snapshot.principals() if not is_service_linked(p.path) and judged(p))
     weak = [p for p in examined if not model.find_permission_set(p).is_admin]
     for p in weak:
         for path in list_paths_to_try(model, p):

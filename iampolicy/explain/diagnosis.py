@@ -17,7 +17,7 @@ from iampolicy.explain import simulation
 from iampolicy.explain.error_parser import UNSEEN, Denial, Question
 from iampolicy.explain.simulation import DecisionInput
 from iampolicy.policy.conditions import Context
-from iampolicy.policy.document import Policy, parse_statement
+from iampolicy.policy.document import CURRENT, Policy, parse_policy, parse_statement
 from iampolicy.policy.evaluate import Caller, DecidingStatement, Decision, Request, Rights
 
 NAMED = re.compile(r"(role|user|group|policy) ([\w+=,.@-]{1,128})")
@@ -28,6 +28,7 @@ class Evidence:
     """The evidence on a denial: the account, its roles as their files describe them, and a function that reads a bucket policy.
 
     `number` is the account's, `region` is the default region of requests, `prefix` starts the names of the roles in files.
+    `by_files` means that the account could not be read, so that `have` is what the files describe.
     """
 
     have: Snapshot
@@ -36,6 +37,7 @@ class Evidence:
     region: str
     prefix: str = ""
     bucket_policy: Callable[[str], Policy | None] = lambda resource: None
+    by_files: bool = False
 
 
 @dataclass(frozen=True)
@@ -53,7 +55,7 @@ class Fix:
 @dataclass(frozen=True)
 class Explanation:
     """The explanation of a denial. `decision` is today's; None when the principal or the role is missing. `drift` means that the files
-    allow it, and the account does not."""
+    allow it, and the account does not. `meant` is the ARN of the role that the request names without its path."""
 
     denial: Denial
     question: Question
@@ -62,6 +64,7 @@ class Explanation:
     fixes: tuple[Fix, ...] = ()
     drift: bool = False
     notes: tuple[str, ...] = ()
+    meant: str = ""
 
     @property
     def unseen(self) -> bool:
@@ -79,8 +82,10 @@ def explain_denial(denial: Denial, evidence: Evidence) -> Explanation:
     """Explain the first question that is denied today, or the last one when none is."""
     for question in denial.questions:
         full, notes = complete_question(question, evidence)
+        if full.action != "iam:CreateRole" and (meant := find_role_without_path(full.resource, evidence)):
+            return Explanation(denial, full, None, None, notes=notes, meant=meant)
         asked = prepare_decision(full, evidence.have, evidence)
-        decision = asked.decision() if asked else None
+        decision = asked.decide() if asked else None
         if not decision or not decision.allowed:
             break
     if not asked or not decision:
@@ -88,8 +93,16 @@ def explain_denial(denial: Denial, evidence: Evidence) -> Explanation:
     if decision.allowed:
         return Explanation(denial, full, asked, decision, notes=notes)
     in_files = prepare_decision(full, evidence.files, evidence)
-    drift = bool(in_files and in_files.decision().allowed)
+    drift = bool(in_files and in_files.decide().allowed)
     return Explanation(denial, full, asked, decision, tuple(find_smallest_fixes(asked)), drift, notes)
+
+
+def find_role_without_path(arn: str, evidence: Evidence) -> str:
+    """Return the ARN of the role that this one names without its path, or with another; "" if it is right, or of no role."""
+    start, role, rest = arn.partition(":role/")
+    named = evidence.have.roles.get(rest.rsplit("/", 1)[-1]) if role else None
+    wrong = named is not None and "*" not in rest and start.endswith(f":{evidence.number}") and named.arn != arn
+    return named.arn if wrong and named else ""
 
 
 def complete_question(question: Question, evidence: Evidence) -> tuple[Question, tuple[str, ...]]:
@@ -180,11 +193,22 @@ def prepare_decision(question: Question, have: Snapshot, evidence: Evidence) -> 
     try:
         p, caller = simulation.resolve_principal(have, question.who, evidence.prefix)
     except InputError:
-        return None
+        if not (evidence.by_files and question.who.startswith("arn:")):
+            return None
+        p = build_unread_principal(question.who)
+        caller = p.caller
     keys = simulation.build_context(p, (question.action, question.resource), evidence.region, own)
     request = Request(caller, question.action, question.resource, simulation.normalise_context(keys))
     own_policy = evidence.bucket_policy(question.resource) if question.action.startswith("s3:") else trust
     return DecisionInput(request, have.rights(p), own_policy, required=question.action == "sts:AssumeRole")
+
+
+def build_unread_principal(arn: str) -> Principal:
+    """Return a principal that the files do not describe, as if its own policies allowed everything: they were not read."""
+    name, allow = "the policies of the caller, which were not read", {"Effect": "Allow", "Action": "*", "Resource": "*"}
+    held = parse_policy(name, {"Version": CURRENT, "Statement": allow})
+    trust = None if ":user/" in arn or arn.endswith(":root") else Policy("trust")
+    return Principal(arn.rsplit("/", 1)[-1], arn, trust, {name: held})
 
 
 def build_service_context(own: dict[str, Any], evidence: Evidence) -> Context:
@@ -195,7 +219,7 @@ def find_smallest_fixes(asked: DecisionInput) -> list[Fix]:
     """Return the edits after which the evaluator allows the request; [] if there are none."""
     found: list[Fix] = []
     for _ in range(6):  # one round removes the denies, then one adds the Allow of each layer
-        decision = asked.decision()
+        decision = asked.decide()
         if decision.allowed:
             return found
         if decision.effect == "explicitDeny":

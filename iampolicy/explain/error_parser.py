@@ -10,11 +10,18 @@ from iampolicy.key_patterns import KEY_ID
 
 LONGEST = 65_536  # characters; EC2's encoded messages have a few thousand
 ROLE_ARN = re.compile(r"arn:[\w-]{3,12}:iam::\d{12}:role/[\w+=,.@/-]{1,600}")
+CALLER_ARN = re.compile(r"arn:[\w-]{3,12}:(?:iam|sts)::\d{12}:(?:role|user|assumed-role)/[\w+=,.@/-]{1,600}")
+OBJECT_ARN = re.compile(r"arn:[\w-]{3,12}:s3:::([a-z0-9][a-z0-9.-]{1,62})/?([^\"\s]{0,1024})")
+JOB_TRANSFER = re.compile(r"(?:Data|Checkpoint|Artifact) (download|upload) failed")
+LISTINGS = ("ListObjectsV2", "ListObjects", "ListObjectVersions", "ListBucket")
 PLACE = re.compile(r"s3://([a-z0-9][a-z0-9.-]{1,62})/?([^\"\s]{0,1024})")
 ACTION = re.compile(r"[a-z0-9-]{2,40}:[A-Za-z0-9]{2,80}")
 REFUSED = re.compile(r"AWS refused (\w{1,80})|when calling the (\w{1,80}) operation")
 LAMBDA, SAGEMAKER, CODEBUILD = "lambda.amazonaws.com", "sagemaker.amazonaws.com", "codebuild.amazonaws.com"
-LIMITS = (" because no ", " with an explicit deny", ". Encoded authorization", " Encoded authorization")
+# The ends of a request in AWS's text; the last is what Kennel adds to a denied AssumeRole.
+LIMITS = (
+    " because no ", " with an explicit deny", ". Encoded authorization", " Encoded authorization", " Each command assumes its own role",
+)  # fmt: skip
 # AWS's name of a layer -> its name here; layers outside the account's IAM keep AWS's name
 LAYERS = {
     "identity-based": "identity",
@@ -76,6 +83,7 @@ def parse(text: str) -> Denial | None:
         parse_empty_listing,
         parse_model_data,
         parse_encoded_denial,
+        parse_job_transfer,
         parse_plain_denial,
     ):
         if found := reader(line):
@@ -183,11 +191,40 @@ def parse_encoded_denial(line: str) -> Denial | None:
     )
 
 
-def parse_plain_denial(line: str) -> Denial | None:
-    """Parse S3's denial, which is only Access Denied, or Forbidden for HEAD, whose response has no text."""
-    if not re.search(r"Access ?Denied|403|Forbidden", line):
+def parse_job_transfer(line: str) -> Denial | None:
+    """Parse the failure of a job whose role may not read its input or write its output: S3 names neither role nor action."""
+    found, place = JOB_TRANSFER.search(line), PLACE.search(line)
+    if not found or not place or not is_plain_denial(line):
         return None
-    return Denial("access denied, without principal and action", (Question(1, f"s3:{extract_operation(line)}"),))
+    operation = extract_operation(line) or ("GetObject" if found[1] == "download" else "PutObject")
+    asked = build_s3_question(4, operation, place, extract_role_arn(line) or SAGEMAKER)
+    return Denial("a job may not reach s3://", (asked,))
+
+
+def parse_plain_denial(line: str) -> Denial | None:
+    """Parse S3's denial, which is only Access Denied, or Forbidden for HEAD, whose response has no text.
+
+    What else was pasted may name the caller and the object.
+    """
+    if not is_plain_denial(line):
+        return None
+    caller, place = CALLER_ARN.search(line), PLACE.search(line) or OBJECT_ARN.search(line)
+    who = caller[0].rstrip(".,") if caller else ""
+    operation = extract_operation(line)
+    asked = build_s3_question(1, operation, place, who) if place else Question(1, f"s3:{operation}", who=who)
+    return Denial("access denied, without principal and action", (asked,))
+
+
+def is_plain_denial(line: str) -> bool:
+    return re.search(r"Access ?Denied|\b403\b|Forbidden", line) is not None
+
+
+def build_s3_question(hop: int, operation: str, place: re.Match[str], who: str) -> Question:
+    """Return the question of an operation on s3://BUCKET/KEY; a listing is of the bucket, with the key as its prefix."""
+    bucket, key = f"arn:aws:s3:::{place[1]}", place[2].rstrip(".,:;)'")
+    if operation in LISTINGS:
+        return Question(hop, f"s3:{operation}", bucket, who, (("s3:prefix", key),))
+    return Question(hop, f"s3:{operation}", f"{bucket}/{key or '*'}", who)
 
 
 def extract_operation(line: str) -> str:

@@ -1,4 +1,4 @@
-"""The report on a denial, in lines. The account's number becomes ${account}; other accounts' numbers and key ids are masked."""
+"""The report on a denial, in lines for people and as data. Other accounts' numbers and key ids are masked; in data, ours is ${account}."""
 
 from __future__ import annotations
 
@@ -23,13 +23,17 @@ FRESH = 120  # seconds in which a change may not have reached all of AWS
 
 def mask_identifiers(text: str, number: str) -> str:
     """Replace the account's own number by ${account}, and mask other account numbers and what looks like an access key's id."""
-    own = text.replace(number, "${account}")
-    return KEY_ID.sub(r"\1*", re.sub(r":\d{12}(?=[:/])", ":<account>", own))
+    return mask_others(text.replace(number, "${account}"), number)
+
+
+def mask_others(text: str, number: str) -> str:
+    """Mask the numbers of accounts other than ours, and what looks like an access key's id."""
+    return KEY_ID.sub(r"\1*", re.sub(rf":(?!{number})\d{{12}}(?=[:/])", ":<account>", text))
 
 
 def shorten_line(text: str, number: str) -> str:
-    """Return one line of the report, masked and cut after WIDEST characters."""
-    short = mask_identifiers(text, number)
+    """Return one line of the report for people, with our account's number: a reader pastes its ARNs into commands."""
+    short = mask_others(text, number)
     return short if len(short) <= WIDEST else short[:WIDEST] + " ..."
 
 
@@ -43,6 +47,10 @@ def format_heading(found: Explanation, evidence: Evidence) -> list[str]:
 def describe_current_decision(found: Explanation, evidence: Evidence) -> list[str]:
     """Return lines on today's decision, and on where it differs from the one in the message."""
     denial, decision = found.denial, found.decision
+    if found.meant:
+        wrong, name = found.question.resource, found.meant.rsplit("/", 1)[-1]
+        text = f"Still denied: there is no {wrong} in this account; the ARN of {name} is {found.meant}. Name the role by that ARN."
+        return [shorten_line(text, evidence.number)]
     if not decision or not found.asked:
         lost = found.question.resource if found.question.hop == 3 else found.question.who
         return [shorten_line(f"Still denied: there is no {lost} in this account.", evidence.number)]
@@ -55,13 +63,16 @@ def describe_current_decision(found: Explanation, evidence: Evidence) -> list[st
                 evidence.number,
             )
         ]
+    if decision.allowed and evidence.by_files:
+        return [shorten_line(f"Allowed by the files: {simulation.format_verdict(decision)}", evidence.number)]
     if decision.allowed:
         return [
             f"Allowed today: {shorten_line(simulation.format_verdict(decision), evidence.number)}",
             *explain_past_denial(found, evidence),
         ]
     misses = [one for one in simulation.find_near_misses(found.asked) if one.layer == decision.layer]
-    lines = [f"Still denied: {simulation.format_verdict(decision).removeprefix('implicitDeny: ')}"]
+    lead = "Denied by the files" if evidence.by_files else "Still denied"
+    lines = [f"{lead}: {simulation.format_verdict(decision).removeprefix('implicitDeny: ')}"]
     if denial.layer and denial.layer not in (decision.layer, "trust"):
         lines.append(f"The message blames another layer, {denial.layer}: it may deny the request next.")
     lines += [f"Near miss: {one.text}" for one in misses[:2] if decision.effect == "implicitDeny"]
@@ -89,8 +100,8 @@ def explain_past_denial(found: Explanation, evidence: Evidence) -> list[str]:
     ]
 
 
-def describe_explanation(found: Explanation) -> dict[str, Any]:
-    """Return the explanation in JSON's types, not masked."""
+def describe_explanation(found: Explanation, by_files: bool) -> dict[str, Any]:
+    """Return the explanation in JSON's types, not masked. `by_files` means that it is about the files, not the account."""
     decision = found.decision
     return {
         "kind": found.denial.kind,
@@ -100,6 +111,7 @@ def describe_explanation(found: Explanation) -> dict[str, Any]:
         "resource": found.question.resource,
         "blamed": found.denial.layer,
         "denied": found.denied,
+        "source": "files" if by_files else "account",
         "decision": decision.effect if decision else "absent",
         "layer": decision.layer if decision else "",
         "deciding": [

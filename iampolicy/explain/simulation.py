@@ -33,7 +33,7 @@ class DecisionInput:
     resource: Policy | None = None
     required: bool = False
 
-    def decision(self, possible: bool = False) -> Decision:
+    def decide(self, possible: bool = False) -> Decision:
         return decide_request(self.request, self.rights, self.resource, required=self.required, possible=possible)
 
 
@@ -68,7 +68,7 @@ def resolve_principal(have: Snapshot, name: str, prefix: str = "") -> tuple[Prin
         role = have.roles.get(rest.partition("/")[0]) if kind == "assumed-role" else None
         if role and role.caller.account == parts[4]:
             return role, replace(role.caller, session=name)
-        found = [p for p in have.principals() if p.arn == name]
+        found = [p for p in have.principals() if p.arn == name] or find_by_last_part(have, name)
     else:
         places = dict.fromkeys([("role", f"{prefix}{name}"), ("role", name), ("user", name)])
         kinds = {"role": have.roles, "user": have.users}
@@ -83,6 +83,14 @@ def resolve_principal(have: Snapshot, name: str, prefix: str = "") -> tuple[Prin
         )
         raise InputError(f"There is no role or user {name[:200]!r}.{meant}")
     return found[0], found[0].caller
+
+
+def find_by_last_part(have: Snapshot, arn: str) -> list[Principal]:
+    """Return the role or user that the ARN names without its path, or with another: a name is unique in an account."""
+    parts = arn.split(":", 5)
+    kind, _, rest = parts[-1].partition("/")
+    p = {"role": have.roles, "user": have.users}.get(kind, {}).get(rest.rsplit("/", 1)[-1])
+    return [p] if p and len(parts) == 6 and p.caller.account == parts[4] else []
 
 
 def resolve_action(name: str) -> str:

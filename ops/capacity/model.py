@@ -232,7 +232,7 @@ def findings(plan: Plan, measured: LoadTestResult) -> Iterator[Finding]:
             "warning",
             f"One instance can handle {format_rate(plan.limit)} requests a minute, and the scaling target of {plan.as_set:,} is not "
             "below that: the endpoint is full before it scales out.",
-            f"Set endpoint.invocations_per_instance to {plan.target:,}; then: invoke sm.autoscale",
+            f"Set endpoint.invocations_per_instance to {plan.target}; then: invoke sm.autoscale",
         )
     yield from check_traffic(plan)
 
@@ -245,24 +245,24 @@ def check_traffic(plan: Plan) -> Iterator[Finding]:
             "warning",
             f"{format_rate(plan.traffic)} requests a minute are more than the function admits ({format_rate(plan.admitted)}): "
             "the others are refused with 429.",
-            f"Set fn.reserved to {slots:,}; then: invoke lambda.deploy",
+            f"Set fn.reserved to {slots}; then: invoke lambda.deploy",
         )
     if plan.traffic_given and plan.instances(plan.target) > plan.most:
         yield Finding(
             "warning",
             f"{format_rate(plan.traffic)} requests a minute need {plan.instances(plan.target):,} instances at the advised target, and "
             f"endpoint.max_instances is {plan.most}.",
-            f"Set endpoint.max_instances to {plan.instances(plan.target):,}; then: invoke sm.autoscale",
+            f"Set endpoint.max_instances to {plan.instances(plan.target)}; then: invoke sm.autoscale",
         )
 
 
 def suggest_settings(plan: Plan, each: int) -> str:
     """Return what to set so that the function admits no more than the instances cover at `each`."""
-    sets = [] if each == plan.as_set else [f"endpoint.invocations_per_instance to {each:,}"]
+    sets = [] if each == plan.as_set else [f"endpoint.invocations_per_instance to {each}"]
     if plan.admitted > plan.most * each:
         slots = math.floor(plan.most * each / compute_function_throughput(1, plan.duration_ms))
-        less = f" (or fn.reserved to {slots:,}, then invoke lambda.deploy)" if slots else ""
-        sets.append(f"endpoint.max_instances to {compute_instances(plan.admitted, each):,}{less}")
+        less = f" (or fn.reserved to {slots}, then invoke lambda.deploy)" if slots else ""
+        sets.append(f"endpoint.max_instances to {compute_instances(plan.admitted, each)}{less}")
     return f"Set {' and '.join(sets)}; then: invoke sm.autoscale"
 
 

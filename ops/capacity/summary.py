@@ -85,7 +85,7 @@ def describe_traffic(plan: Plan) -> str:
     meanwhile = f"too few: {format_rate(few)} to {format_rate(many)} requests wait or are refused" if many else "enough"
     fleet = f"{plan.least} instance{'s' if plan.least > 1 else ''}"
     return (
-        f"Traffic of {format_rate(plan.traffic)} a minute{why} needs {wanted:,} instances at the advised target, "
+        f"Traffic of {format_rate(plan.traffic)} a minute{why} needs {wanted:,} instance{'s' if wanted > 1 else ''} at the advised target, "
         f"{as_set:,} at the current target{over}.\n"
         f"A spike to it: the alarm takes 3 points of one minute, which arrive 1 to 2 minutes late; an instance starts in 3 to 7. "
         f"Until one more answers, after {soon} to {late} minutes, {fleet} can handle {format_rate(peak.taken_per_minute)} "

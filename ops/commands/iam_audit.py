@@ -23,6 +23,7 @@ if TYPE_CHECKING:
         "json": "Print the result as JSON.",
         "save": "File to save the account data to, without key IDs and secrets.",
         "exposure": "Audit the stack's bucket, function and network too (default); --no-exposure skips them.",
+        "sarif": "File to write the findings to, as SARIF 2.1.0 for code scanning.",
         "usage": "Also report services that the stack's roles never used; takes two calls per role.",
     }
 )
@@ -35,6 +36,7 @@ def audit(
     save: str = "",
     exposure: bool = True,
     usage: bool = False,
+    sarif: str = "",
 ) -> Result:
     """Audit IAM for excessive permissions, escalation paths, open trust and drift.
 
@@ -46,16 +48,14 @@ def audit(
     from iampolicy.finding import SEVERITIES
     from ops.iam import waivers
     from ops.iam.audit import audit_with_waivers, count_findings, format_findings
+    from ops.iam.sarif import write_sarif
 
     began = time.monotonic()
     if fail_on not in SEVERITIES:
         raise OpsError(
             f"--fail-on must be one of {', '.join(SEVERITIES)}, not {fail_on!r}. See: invoke --help iam.audit"
         )
-    if (snapshot or files) and (save or usage or (snapshot and files)):
-        raise OpsError(
-            "--save and --usage need the account: omit --snapshot and --files, which cannot be combined either."
-        )
+    refuse_conflicting_flags(snapshot, files, bool(save or usage))
     with pause_garbage_collection():
         source = read_source(c, snapshot, files, save, exposure, usage)
         accepted = waivers.read_waivers(source.settings)
@@ -69,12 +69,21 @@ def audit(
             f"{source.name}: {counted} ({for_iam + for_rest} calls: {for_iam} to IAM, {for_rest} about bucket, "
             f"function and network; {seconds:.1f} s)"
         )
+    if sarif:
+        write_sarif(sarif, found, source.snapshot)
     failing = SEVERITIES[: SEVERITIES.index(fail_on) + 1]
     unwaived = [f for f in found if not f.waived]
     shown = [f for f in unwaived if f.severity != "info" or "info" in failing]
     data = {"findings": [f.data for f in found], "calls": for_iam + for_rest, "seconds": round(seconds, 3)}
     code = FINDINGS if any(f.severity in failing for f in unwaived) else 0
     return Result(data, "" if json else format_findings(shown, counted, source.snapshot), code=code)
+
+
+def refuse_conflicting_flags(snapshot: str, files: bool, needs_account: bool) -> None:
+    if (snapshot or files) and (needs_account or (snapshot and files)):
+        raise OpsError(
+            "--save and --usage need the account: omit --snapshot and --files, which cannot be combined either."
+        )
 
 
 def read_source(c: Context, snapshot: str, files: bool, save: str, exposure: bool, usage: bool) -> AuditSource:

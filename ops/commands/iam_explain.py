@@ -31,7 +31,8 @@ def explain(
     """Explain an access-denied error and print the smallest change that fixes it.
 
     Names the policy that denied the call, or the one that lacks a statement.
-    Exit code 7 if the call is still denied.
+    Exit code 7 if the call is still denied, or if the account cannot be read, so
+    that iam_policies/ is explained instead.
 
     Example: invoke iam.explain @FILE
     """
@@ -51,5 +52,5 @@ def explain(
     evidence, folders = gather_evidence(Account.from_context(c, "auditor"), settings)
     denial = add_flags(denial, evidence, principal, action, resource, simulation.parse_context_flags(pairs))
     found = diagnosis.explain_denial(denial, evidence)
-    data, lines = build_explanation_data(found, folders), format_explanation(found, evidence, folders)
-    return Result(data, lines, code=FINDINGS if found.denied else 0)
+    data, lines = build_explanation_data(found, evidence, folders), format_explanation(found, evidence, folders)
+    return Result(data, lines, code=FINDINGS if found.denied or evidence.by_files else 0)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from invoke import Context
 
-from ops.core.errors import DENIED, FAILED, OpsError
+from ops.core.errors import DENIED, FAILED, FINDINGS, OpsError
 from ops.core.task import Result, task
 
 
@@ -13,7 +13,7 @@ from ops.core.task import Result, task
     help={
         "principal": "A role of iam_policies/ (operator), a role or user of the account, or an ARN.",
         "action": "IAM action, such as s3:GetObject.",
-        "resource": "ARN of the resource, or *.",
+        "resource": "ARN of the resource, or '*' to ask about no particular one.",
         "context": "Condition key of the request as KEY=VALUE; repeatable.",
         "explain": "Print each policy layer: its statements, near matches and missing condition keys.",
         "remote": "Ask AWS's policy simulator too; exit code 1 if it decides differently.",
@@ -36,16 +36,23 @@ def simulate(
 ) -> Result:
     """Simulate a request and name the statement that allows or denies it.
 
-    Exit code 4 if the request is denied.
+    Exit code 4 if the request is denied, 7 if a policy decides that cannot be
+    read here, as that of another account.
 
     Example: invoke iam.simulate operator s3:GetObject 'arn:aws:s3:::BUCKET/*'
     """
     from iampolicy.account.snapshot import read
-    from iampolicy.explain.simulation import describe_layers, format_verdict
     from ops.core.aws.account import Account
     from ops.core.settings import load
     from ops.iam.roles import expand_known
-    from ops.iam.simulate import compare_with_aws, describe_simulation, format_hint, read_offline, simulate_request
+    from ops.iam.simulate import (
+        compare_with_aws,
+        describe_simulation,
+        format_decision,
+        format_reasons,
+        read_offline,
+        simulate_request,
+    )
 
     if sum(map(bool, (remote, files, snapshot))) > 1:
         raise OpsError("--remote, --files and --snapshot cannot be combined: give one of them.")
@@ -54,13 +61,8 @@ def simulate(
     have = read(account) if account else read_offline(settings, snapshot)
     request = (expand_known(principal, settings), action, expand_known(resource, settings))
     found = simulate_request(settings, have, account, request, [expand_known(one, settings) for one in context or []])
-    text = [format_verdict(found.decision), *found.notes]
-    text += (
-        ["  " + one for one in describe_layers(found.asked, found.decision, found.keys)]
-        if explain
-        else [format_hint(found)]
-    )
-    data, code = describe_simulation(found), 0 if found.decision.allowed else DENIED
+    text = [*format_decision(found), *format_reasons(found, explain)]
+    data, code = describe_simulation(found), {"allowed": 0, "unknown": FINDINGS}.get(found.verdict, DENIED)
     if remote and account:
         theirs, line = compare_with_aws(account, found.principal, found.asked, found.keys)
         text, data, code = [*text, line], data | {"remote": theirs}, code if theirs["agree"] else FAILED

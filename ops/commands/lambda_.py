@@ -6,7 +6,7 @@ from dataclasses import asdict
 
 from invoke import Context
 
-from ops.core.errors import FAILED, FINDINGS, INTERRUPTED, OpsError
+from ops.core.errors import FAILED, FINDINGS, OpsError, end_on_interrupt
 from ops.core.output import format_table, say
 from ops.core.task import Result, request_confirmation, run_plan, task
 from ops.core.text import escape_control_characters
@@ -150,12 +150,10 @@ def logs(c: Context, minutes: int = 15, errors: bool = False, follow: bool = Fal
     from ops.function.logs import read_log
 
     account = Account.from_context(c)
-    try:
+    again = "Follow it again: invoke lambda.logs --follow"
+    with end_on_interrupt(f"Stopped following the log of {account.settings.function_name}; it goes on. {again}"):
         for environment, line in read_log(account, minutes, errors, follow):
             print(escape_control_characters(f"{environment}  {line}"), flush=follow)
-    except KeyboardInterrupt:
-        again = "Follow it again: invoke lambda.logs --follow"
-        raise OpsError(f"Stopped following the log of {account.settings.function_name}. {again}", INTERRUPTED) from None
 
 
 @task(help={"minutes": "Minutes to show (default: 15).", "json": "Print the result as JSON."})

@@ -5,7 +5,7 @@ from __future__ import annotations
 from invoke import Context
 
 from ops.core.errors import FINDINGS
-from ops.core.output import format_table
+from ops.core.output import format_heading, format_table
 from ops.core.task import Result, task
 
 LINE = 100  # characters of a matching line
@@ -31,18 +31,17 @@ def show(c: Context, page: str) -> Result | None:
 
     Example: invoke runbook.show endpoint-5xx
     """
+    import shutil
     import sys
 
-    from rich.console import Console
-    from rich.markdown import Markdown
-
     from ops.core.settings import find_settings_file
-    from ops.incidents import runbooks
+    from ops.incidents import page_layout, runbooks
 
     text = runbooks.render_page(runbooks.find_page(page).read_text(encoding="utf-8"), str(find_settings_file(c) or ""))
     if not sys.stdout.isatty():
         return Result(text, text)
-    Console().print(Markdown(text))
+    for line, is_heading in page_layout.layout_page(text, shutil.get_terminal_size().columns, format_table):
+        print(format_heading(line) if is_heading else line)
     return None
 
 

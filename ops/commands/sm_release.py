@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING
 
 from invoke import Context
 
+from ops.core.errors import FINDINGS
 from ops.core.output import format_table, say
 from ops.core.task import Result, run_plan, task
 
 if TYPE_CHECKING:
     from ops.core.aws.account import Account
     from ops.endpoint import plan
-    from ops.releases.history import DeploymentReason
+    from ops.releases.history import DeploymentReason, StoredRelease
 
 JOB = {
     "job": "Training job, of SageMaker or the box (default: the newest completed SageMaker job of the current settings).",
@@ -171,6 +172,7 @@ def rollback(c: Context, to: str = "", because: str = "") -> Result | None:
     want = deployment.choose_rollback(account, have, to)
     if have.live == want.config:
         return Result({"release": want.release.digest}, f"Release {want.release.short} is already live.")
+    say(f"Rolling back to release {want.release.short} of {want.release.job}.")
     findings = deployment.compare_rollback(account, have, want.release)
     for finding in findings:
         say(f"Warning: the release to go back to differs from the live one: {finding}.")
@@ -180,6 +182,8 @@ def rollback(c: Context, to: str = "", because: str = "") -> Result | None:
 @task(help={"json": "Print the result as JSON."})
 def releases(c: Context, json: bool = False) -> Result:
     """List the stored releases with accuracy, last deployment and reason.
+
+    Exit code 7 if the file of a release is missing or changed.
 
     Example: invoke sm.releases
     """
@@ -193,12 +197,20 @@ def releases(c: Context, json: bool = False) -> Result:
     if not rows:
         return Result([], "No release is stored. Deploy one: invoke sm.deploy")
     lines = [
-        (r.release[:12], f"{r.accuracy:.4f}", "/".join(r.precisions), r.deployed[:16], r.outcome, r.job, r.because or "-")
+        (r.release[:12], f"{r.accuracy:.4f}", "/".join(r.precisions), r.deployed[:16], mark_outcome(r), r.job, r.because or "-")
         for r in rows
     ]  # fmt: skip
+    gone = [r for r in rows if r.file != "stored"]
     columns = ("release", "accuracy", "precision", "last deployed", "outcome", "job", "reason")
-    text = format_table(columns, lines) + "\nRoll back to one: invoke sm.rollback --to RELEASE"
-    return Result([asdict(row) for row in rows], text)
+    fixes = [
+        f"The file of release {r.release[:12]} is {r.file}. Rebuild it: invoke sm.deploy --job {r.job}" for r in gone
+    ]
+    text = "\n".join([format_table(columns, lines), *fixes, "Roll back to one: invoke sm.rollback --to RELEASE"])
+    return Result([asdict(row) for row in rows], text, code=FINDINGS if gone else 0)
+
+
+def mark_outcome(row: StoredRelease) -> str:
+    return row.outcome if row.file == "stored" else f"{row.outcome}, FILE {row.file.upper()}"
 
 
 def make_live(

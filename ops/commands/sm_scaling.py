@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 )
 def autoscale(
     c: Context, min_instances: int = 0, max_instances: int = 0, explain: bool = False, json: bool = False
-) -> Result:
+) -> Result | None:
     """Scale the endpoint's instances with its load.
 
     Registers target tracking with the bounds and target of the settings.
@@ -52,6 +52,8 @@ def autoscale(
     have = scaling.facts(account, found["ProductionVariants"][0]["DesiredInstanceCount"])
     given_bounds = bounds if min_instances or max_instances else None
     done = run_plan(c, account, scaling.steps, have, settings, given_bounds)
+    if c.config.run.dry:
+        return None
     say(scaling.describe_expectation(settings))
     return Result(
         done.data, f"Scaling between {bounds[0]} and {bounds[1]} instances. {done.text}", changes=done.changes

@@ -99,8 +99,11 @@ def report_training(account: Account, described: dict[str, Any], changes: int = 
     return Result(asdict(found), describe_result(found, described), changes=changes)
 
 
-@task(help={"job": "Name of the training job.", "json": "Print the result as JSON."})
-def attach(c: Context, job: str, json: bool = False) -> Result:
+@task(
+    positional=["job"],
+    help={"job": "Name of the training job (default: the newest one).", "json": "Print the result as JSON."},
+)
+def attach(c: Context, job: str = "", json: bool = False) -> Result:
     """Follow the log of a training job from its first line until it ends.
 
     Example: invoke sm.attach JOB
@@ -109,6 +112,7 @@ def attach(c: Context, job: str, json: bool = False) -> Result:
     from ops.jobs import follow, training_jobs
 
     account = Account.from_context(c)
+    job = training_jobs.name_job(account, job)
     training_jobs.describe_existing(account, job)
     return report_training(account, follow.follow_training_job(account, job))
 
@@ -137,13 +141,14 @@ def stop(c: Context, job: str) -> Result | None:
 
 
 @task(
+    positional=["job"],
     help={
-        "job": "Name of the training job.",
+        "job": "Name of the training job (default: the newest one).",
         "quiet_s": "Seconds without a log line after which a running job counts as stuck (default: 600).",
         "json": "Print the result as JSON.",
-    }
+    },
 )
-def explain(c: Context, job: str, quiet_s: int = 600, json: bool = False) -> Result:
+def explain(c: Context, job: str = "", quiet_s: int = 600, json: bool = False) -> Result:
     """Explain why a training job failed, or whether it makes progress.
 
     Prints cause, evidence and the next command; exit code 7 if something is
@@ -155,6 +160,7 @@ def explain(c: Context, job: str, quiet_s: int = 600, json: bool = False) -> Res
     from ops.jobs import failures, training_jobs
 
     account = Account.from_context(c)
+    job = training_jobs.name_job(account, job)
     found = failures.explain_job(account, job, training_jobs.describe_existing(account, job), quiet_s)
     text = f"{found.job}  {found.status}\ncause:    {found.cause}\nevidence: {found.evidence or '-'}\nNext: {found.fix}"
     return Result(asdict(found), text, code=FINDINGS if found.wrong else 0)
@@ -172,8 +178,8 @@ def explain(c: Context, job: str, quiet_s: int = 600, json: bool = False) -> Res
 def evaluate(c: Context, job: str = "", instances: int = 1, live: int = 0, seed: int = 0, json: bool = False) -> Result:
     """Measure the accuracy of a trained model, or of the endpoint, on test pictures.
 
-    The model runs on this machine on the whole test split. With --live, exit
-    code 7 if the endpoint is worse than its release was.
+    The model runs on this machine on the whole test split of its own dataset.
+    With --live, exit code 7 if the endpoint is worse than its release was.
 
     Example: invoke sm.evaluate --live 200
     """
@@ -186,5 +192,6 @@ def evaluate(c: Context, job: str = "", instances: int = 1, live: int = 0, seed:
         seen = evaluation.evaluate_endpoint(account, live, seed)
         counted = f"Accuracy {seen.accuracy:.4f}: {seen.right} of {seen.pictures} test pictures right, by config {seen.config}."
         return Result(asdict(seen), "\n".join([counted, *seen.wrong]), code=FINDINGS if seen.wrong else 0)
-    found = evaluation.evaluate_model(account, job or find_newest_completed(account, instances))
-    return Result(asdict(found), f"Accuracy {found.accuracy:.4f} on {found.pictures} test pictures.")
+    job = job or find_newest_completed(account, instances)
+    found = evaluation.evaluate_model(account, job)
+    return Result(asdict(found), f"Accuracy {found.accuracy:.4f} on {found.pictures} test pictures, by {job}.")

@@ -65,13 +65,13 @@ def report_tuning(found: Outcome, changes: int = 0) -> Result:
         return Result(data, f"{trials}\n{name}: {found.status}. To follow it, run the same command without --no-wait.")
     data["plot"] = plot_trials(found)
     best = found.best_trial
-    sentences = [
+    lines = [
         f"{name} was stopped." if found.status == "Stopped" else "",
         f"Best: learning rate {best.lr:.3g}, batch {best.batch}, valid loss {best.objective:.4f}.",
         f"Plot: {data['plot']}" if data["plot"] else "",
         f"Next: invoke sm.train --from-tuning {name}",
     ]
-    return Result(data, f"{trials}\n{' '.join(filter(None, sentences))}", changes=changes)
+    return Result(data, "\n".join([trials, *filter(None, lines)]), changes=changes)
 
 
 def plot_trials(found: Outcome) -> str | None:

@@ -1,22 +1,24 @@
-"""Read settings files, the environment and typed names before a task runs, and say what is wrong with them in a sentence.
+"""Before a task runs: read settings files, the environment and typed names, say what is wrong with them, complete words at TAB.
 
 Invoke lets a program replace these only as a program of its own; `invoke` is everyone's. So tasks.py calls `install`.
 """
 
 from __future__ import annotations
 
-import os
-import signal
-import sys
-from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from invoke.config import Config
 from invoke.exceptions import Exit, ParseError
+from invoke.parser.parser import ParseMachine
 from invoke.program import Program
 
+from ops.core.streams import end_on_lost_output, open_closed_streams
+
 read_arguments, finish_reading = Program.parse_tasks, Program.parse_cleanup
+read_word = ParseMachine.handle
 read_runtime_file = Config.load_runtime
 
 
@@ -36,7 +38,9 @@ def install() -> None:
             "parse_cleanup": finish_parsing,
             "no_tasks_given": print_first_commands,
         },
+        ParseMachine: {"handle": handle_word},
     }
+    open_closed_streams()
     for owner, methods in patches.items():
         for name, method in methods.items():
             setattr(owner, name, method)
@@ -97,7 +101,18 @@ def parse_tasks(self: Any) -> None:
 
 
 def finish_parsing(self: Any) -> None:
-    """Answer --help and --list as Invoke does; --help of a namespace lists its commands, a wrong name gets the nearest."""
+    """Print candidates at TAB, or lists and help as Invoke does; --help of a namespace lists its commands, a wrong name gets the nearest."""
+    if not self.args.complete.value:
+        answer_wrong_help(self)
+    with explain_lost_output():
+        if self.args.complete.value:
+            print_candidates(self)
+            raise Exit
+        finish_reading(self)
+
+
+def answer_wrong_help(self: Any) -> None:
+    """End the program where --help or --list names no command, with the commands of a namespace or the nearest name."""
     from_help, from_list = (
         flag.value if isinstance(flag.value, str) else "" for flag in (self.args.help, self.args.list)
     )
@@ -111,7 +126,18 @@ def finish_parsing(self: Any) -> None:
             print_text(typed_names.list_namespace(self.collection, from_help))
             raise Exit
         raise Exit(typed_names.describe_unknown_help(from_help or from_list, self.collection), code=1)
-    write_output(lambda: finish_reading(self))
+
+
+def handle_word(self: Any, word: str) -> None:
+    """Give a word that is not a flag, a value or a command to a positional argument with a default: Invoke fills only those without."""
+    if self.context and not (word.startswith("-") or word in self.contexts or self.waiting_for_flag_value):
+        for argument in self.context.positional_args:
+            if argument.value is None:  # one without a default comes first, and is Invoke's own affair
+                break
+            if argument.raw_value is None:
+                argument.value = word
+                return
+    read_word(self, word)
 
 
 def print_first_commands(self: Any) -> None:
@@ -122,21 +148,28 @@ def print_first_commands(self: Any) -> None:
 
 
 def print_text(text: str) -> None:
-    write_output(lambda: print(text))
+    with explain_lost_output():
+        print(text)
 
 
-def write_output(write: Callable[[], None]) -> None:
-    """Write to stdout; a full disk is one sentence, and a reader that has closed it, as `head` does, ends the program."""
+def print_candidates(self: Any) -> None:
+    from ops.core import completion
+
+    words = self.core.remainder.split(" ")[1:] or [""]
+    default = self.config.stack.name
+    for candidate in completion.complete(
+        words, self.initial_context, self.parser.contexts, lambda: completion.read_stack_name(words, default)
+    ):
+        print(candidate)
+
+
+@contextmanager
+def explain_lost_output() -> Iterator[None]:
+    """Word the error of an output that cannot be written, before a task runs."""
     try:
-        try:
-            write()
-        finally:
-            if sys.stdout is not None:  # None: the shell closed it
-                sys.stdout.flush()
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        raise Exit(code=128 + signal.SIGPIPE) from None
+        with end_on_lost_output():
+            yield
     except OSError as error:
         from ops.core.task import explain_error
 
-        raise explain_error(error) from None
+        raise explain_error(error) from error

@@ -1,5 +1,8 @@
 """The errors that stop a task: one sentence that says what is wrong, and the command to run next."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from invoke.exceptions import Exit
 
 from ops.core.text import escape_control_characters
@@ -44,3 +47,12 @@ class AwsError(OpsError):
     def says(self, *words: str) -> bool:
         """Return whether `code: message` contains one of these words; SageMaker's codes alone are too general."""
         return any(word in f"{self.aws_code}: {self.reason}" for word in words)
+
+
+@contextmanager
+def end_on_interrupt(sentence: str) -> Iterator[None]:
+    """End the command at Ctrl-C with this sentence, in place of the one that tells to run the command again."""
+    try:
+        yield
+    except KeyboardInterrupt as error:
+        raise OpsError(sentence, INTERRUPTED) from error

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ops.core.errors import AwsError
 from ops.core.plan import Change, Steps
@@ -13,9 +13,18 @@ if TYPE_CHECKING:
 
 def has_retention(account: Account, name: str, days: int | None = None) -> bool:
     """Return whether the log group exists and has a retention: of `days`, or of any length when `days` is None."""
-    groups = account.list_all("logs", "describe_log_groups", "logGroups", logGroupNamePrefix=name)
-    retention = next((group.get("retentionInDays") for group in groups if group["logGroupName"] == name), None)
+    group = find_log_group(account, name)
+    retention = group.get("retentionInDays") if group else None
     return retention is not None and days in (None, retention)
+
+
+def has_log_group(account: Account, name: str) -> bool:
+    return find_log_group(account, name) is not None
+
+
+def find_log_group(account: Account, name: str) -> dict[str, Any] | None:
+    groups = account.list_all("logs", "describe_log_groups", "logGroups", logGroupNamePrefix=name)
+    return next((group for group in groups if group["logGroupName"] == name), None)
 
 
 def log_group_steps(name: str, days: int, why: str) -> Steps:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import re
 import sys
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, TextIO
 
 from ops.core import running
@@ -54,6 +56,11 @@ def paint(text: str, colour: int) -> str:
     return f"\x1b[{colour}m{text}\x1b[0m"
 
 
+def format_heading(text: str) -> str:
+    """Return a heading for stdout: bold on a TTY."""
+    return f"\x1b[1m{text}\x1b[0m" if has_colour(sys.stdout) else text
+
+
 def has_colour(stream: TextIO | None) -> bool:
     """Report whether a stream is a terminal that shows colours; NO_COLOR and TERM=dumb turn them off."""
     if os.environ.get("NO_COLOR") or os.environ.get("TERM", "dumb") == "dumb":
@@ -64,7 +71,7 @@ def has_colour(stream: TextIO | None) -> bool:
 @contextmanager
 def show_progress(what: str, total: int) -> Iterator[Callable[[int], None]]:
     """Show a bar of `total` bytes on a TTY, one line elsewhere. Call what it yields with the number of bytes just moved."""
-    if sys.stderr is None or not sys.stderr.isatty():
+    if not sys.stderr.isatty():
         say(f"{what}: {total / 1e6:.1f} MB ...")
         yield lambda more: None
         return
@@ -83,10 +90,86 @@ def show_progress(what: str, total: int) -> Iterator[Callable[[int], None]]:
         yield lambda more: bars.update(bar, advance=more)
 
 
+@contextmanager
+def show_elapsed(what: str) -> Iterator[Callable[[str], None]]:
+    """Show a live line `what: state (12 s)` on a TTY while something is waited for. Call what it yields with each state.
+
+    Elsewhere each new state is one line. On a TTY a state becomes a line of its own when the next one begins.
+    """
+    began, shown = time.monotonic(), ""
+
+    def describe() -> str:
+        return escape_control_characters(f"  {what}{shown and f': {shown}'} ({time.monotonic() - began:.0f} s)")
+
+    if not sys.stderr.isatty():
+
+        def print_state(state: str) -> None:
+            nonlocal shown
+            if state != shown:
+                shown = state
+                say(describe())
+
+        yield print_state
+        return
+    from rich.console import Console
+    from rich.live import Live
+    from rich.text import Text
+
+    def keep_state(state: str) -> None:
+        nonlocal shown
+        if shown and state != shown:
+            say(describe())
+        shown = state
+
+    console = Console(stderr=True)
+    # One thread redraws the line; Rich prints what `say` writes above it.
+    with Live(
+        get_renderable=lambda: Text(describe(), no_wrap=True, overflow="ellipsis"),
+        console=console,
+        refresh_per_second=2,
+        transient=True,
+        redirect_stdout=False,
+    ):
+        yield keep_state
+    if shown:
+        say(describe())
+
+
+@contextmanager
+def show_work(what: str) -> Iterator[None]:
+    """Say what is done on this machine for some seconds: on a TTY with the time elapsed, which a last line keeps."""
+    if not sys.stderr.isatty():
+        say(f"{what} ...")
+        yield
+        return
+    began = time.monotonic()
+    with show_elapsed(what):
+        yield
+    say(f"{what}: {time.monotonic() - began:.0f} s")
+
+
+def show_changes(frames: Iterable[tuple[str, str]]) -> None:
+    """Draw the first text of each frame over the one before on a TTY; elsewhere print the second, a line, when it has changed."""
+    if not sys.stdout.isatty():
+        last = ""
+        for _, line in frames:
+            if line != last:
+                print(escape_control_characters(f"{datetime.now():%H:%M:%S}  {line}"), flush=True)
+                last = line
+        return
+    from rich.live import Live
+    from rich.text import Text
+
+    with Live(auto_refresh=False) as live:
+        for text, _ in frames:
+            drawn = f"{text}\n{datetime.now():%H:%M:%S}  Ctrl-C ends."
+            live.update(Text(escape_control_characters(drawn)), refresh=True)
+
+
 def format_table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
     """Return the rows as a table: full width when piped; on a TTY wrapped to its width, or in blocks where a word would be cut."""
     cells = [[escape_control_characters(str(cell)) for cell in row] for row in rows]
-    if sys.stdout is None or not sys.stdout.isatty():
+    if not sys.stdout.isatty():
         return format_grid(columns, cells, 1000)
     import shutil
 

@@ -9,7 +9,6 @@ import io
 import logging
 import os
 import shlex
-import signal
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ from invoke.executor import Executor as InvokeExecutor
 from ops.core import running
 from ops.core.errors import DECLINED, INTERRUPTED, OpsError
 from ops.core.output import announce_stack, paint_states, say
+from ops.core.streams import end_on_lost_output
 from ops.core.text import escape_control_characters
 
 if TYPE_CHECKING:
@@ -149,7 +149,7 @@ def request_confirmation(
     flag = f"--confirm {name}" if name else "--yes"
     if given:
         raise OpsError(f"--confirm says {given!r}, but this would be lost: {name!r}. Nothing was touched.")
-    if sys.stdin is None or not sys.stdin.isatty():
+    if not sys.stdin.isatty():
         raise OpsError(f"{what} Cannot ask for confirmation without a terminal; pass {flag}.")
     question = f"{what} Type {name!r} to go on: " if name else f"{what} Go on? [y/N] "
     try:
@@ -168,17 +168,12 @@ class Executor(InvokeExecutor):
         running.collection = self.collection
         mask_debug_output()
         try:
-            done = super().execute(*tasks)
-            if sys.stdout is not None:  # None: the shell closed it, as `>&-` does
-                sys.stdout.flush()
-            return done
+            with end_on_lost_output():
+                return super().execute(*tasks)
         except KeyboardInterrupt as error:
             raise OpsError(
                 "Interrupted. Run the same command again: it goes on from what is there.", INTERRUPTED
             ) from error
-        except BrokenPipeError as error:  # the reader closed our output, as `head` does
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            raise invoke.Exit(code=128 + signal.SIGPIPE) from error
         except Exception as error:
             explained = explain_error(error)
             if explained is error:

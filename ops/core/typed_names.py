@@ -34,8 +34,10 @@ def describe_parse_error(error: ParseError, collection: Any, words: list[str], c
         message = f"The flag --{said[1]} needs a value"
     elif said := WITHOUT_WORDS.fullmatch(message):
         message = f"{said[1]} needs {said[2].replace(chr(39), '').upper()}"
+    missing = context.missing_positional_args if context is not None else ()
+    about = " ".join(f"{one.name}: {one.help}" for one in missing if one.help)
     example = find_example(collection, command) if command else ""
-    return "\n".join(filter(None, (f"{message}.", example, f"See: invoke --help {command}".rstrip())))
+    return "\n".join(filter(None, (f"{message}. {about}".rstrip(), example, f"See: invoke --help {command}".rstrip())))
 
 
 def describe_unknown_word(said: str, collection: Any, words: list[str], command: str, flags: list[str]) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 from ops.core.aws.account import Account
 from ops.core.files import write_atomically
 from ops.core.paths import WORK
-from ops.datasets.manifest import read_current
+from ops.datasets.manifest import Manifest
 
 FOLDER = WORK / "datasets"
 
@@ -23,9 +23,8 @@ def fetch_object(account: Account, digest: str, key: str) -> Path:
     return path
 
 
-def fetch_current(account: Account) -> Path:
-    """Return the folder of the current dataset, with all its shards and its manifest."""
-    manifest = read_current(account)
+def fetch_dataset(account: Account, manifest: Manifest) -> Path:
+    """Return the folder of a dataset, with all its shards and its manifest."""
     for key in manifest.keys:
         fetch_object(account, manifest.digest, key)
     return FOLDER / manifest.digest[:12]

@@ -72,7 +72,9 @@ def guard_steps(settings: Settings, config: str) -> Steps:
 
 def remove_guard_steps(names: Iterable[str]) -> Steps:
     if names := sorted(names):
-        yield Change("cloudwatch", "delete_alarms", {"AlarmNames": names}, why="remove the rollout's temporary alarms")
+        saved = -pricing.price_alarm() * len(names)
+        why = "remove the rollout's temporary alarms"
+        yield Change("cloudwatch", "delete_alarms", {"AlarmNames": names}, why, dollars_per_hour=saved)
 
 
 def steps(have_alarms: dict[str, float], have_log_group: bool, settings: Settings) -> Steps:

@@ -8,17 +8,18 @@ import subprocess
 import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 from ops.core.aws.account import Account
 from ops.core.errors import OpsError
-from ops.core.output import say
+from ops.core.output import say, show_work
 from ops.core.paths import ROOT
 from ops.datasets import local_shards, samples
-from ops.datasets.manifest import Manifest, read_current
+from ops.datasets.manifest import Manifest, read_current, read_pointer
 from ops.endpoint import probe
 from ops.releases import history, release_samples
 from ops.releases.gate import Pairs
-from ops.releases.records import ReleaseSummary
+from ops.releases.records import ModelCard, ReleaseSummary, parse
 from ops.releases.trained_model import fetch_model
 
 SIGMAS = 3.0  # standard errors that a sample may be too low: by chance alone, one sample in 700 is
@@ -34,16 +35,34 @@ class ModelEvaluation:
 
 
 def evaluate_model(account: Account, job: str) -> ModelEvaluation:
-    """Evaluate the trained model itself, without endpoint, ONNX and network. Raises OpsError when that fails."""
-    folders = (str(fetch_model(account, job)), str(local_shards.fetch_current(account)))
+    """Evaluate the trained model itself, without endpoint, ONNX and network, on the dataset that its job was split for.
+
+    Raises OpsError when that dataset is missing, or the evaluation fails.
+    """
+    model = fetch_model(account, job)
+    dataset = read_own_dataset(account, job, model)
+    folders = (str(model), str(local_shards.fetch_dataset(account, dataset)))
     argv = [sys.executable, str(ROOT / "training" / "evaluate.py"), *folders]
-    done = subprocess.run(argv, capture_output=True, text=True, check=False)
+    with show_work(f"Evaluating the model of {job}"):
+        done = subprocess.run(argv, capture_output=True, text=True, check=False)
     if done.returncode:
         raise OpsError(
             f"The model of {job} could not be evaluated: {(done.stderr.strip().splitlines() or ['it printed no error'])[-1]}"
         )
     found = json.loads(done.stdout)
     return ModelEvaluation(found["accuracy"], found["pictures"], found["answers"])
+
+
+def read_own_dataset(account: Account, job: str, model: Path) -> Manifest:
+    """Return the dataset that a model was trained and tested on, and say so when it is not the current one. Raises OpsError."""
+    card = parse(ModelCard, (model / "model.json").read_bytes(), f"model.json of {job}")
+    dataset = release_samples.read_tested_manifest(account, card.data, f"The model of {job}")
+    current = read_pointer(account, account.settings.data.name)
+    if card.data != current:
+        say(
+            f"{job} is evaluated on its own dataset {card.data[:12]}, and not on the current one, {current[:12] or 'none'}."
+        )
+    return dataset
 
 
 def pair_answers(account: Account, new: ReleaseSummary, live: ReleaseSummary) -> Pairs | None:

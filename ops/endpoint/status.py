@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from ops.core import pricing
-from ops.core.aws.account import Account
-from ops.core.errors import AwsError, OpsError
+from ops.core import log_events, pricing
+from ops.core.aws.account import Account, iterate_poll_intervals
 from ops.core.output import format_table
 from ops.endpoint import alarms, plan, probe
+
+WATCH_S = 5.0  # the longest pause between two looks
 
 
 @dataclass(frozen=True)
@@ -87,27 +89,33 @@ def describe_status(seen: Status, failure: str) -> str:
     text = format_table(columns, [row])
     if seen.status in plan.MOVING:
         text += f"\nin state {seen.status} for {seen.in_state_minutes} minutes"
-    return f"{text}\nlast failure: {failure}" if failure else text
+    if failure:
+        text += f"\nlast failure: {failure}"
+    return f"{text}\nFind the cause: invoke sm.logs --errors" if failure or seen.errors_5xx else text
 
 
-def read_log(account: Account, minutes: int, errors: bool) -> list[tuple[str, str]]:
-    """Return (stream, line) of the endpoint's log; with `errors`, only the lines that mention one."""
+def watch_status(account: Account, minutes: int) -> Iterator[tuple[str, str]]:
+    """Yield the endpoint's status again and again, as a table and as a line; the line leaves out what changes with each request."""
+    for pause in iterate_poll_intervals():
+        seen, failure = read_status(account, minutes)
+        line = (
+            f"{seen.endpoint}  {seen.status}  {seen.instances} of {seen.desired} instances  "
+            f"{seen.errors_5xx} x 5xx in {minutes} min  {seen.config}{failure and f'  last failure: {failure}'}"
+        )
+        yield describe_status(seen, failure), line
+        time.sleep(min(pause, WATCH_S))
+
+
+def read_log(account: Account, minutes: int, errors: bool, follow: bool = False) -> Iterator[tuple[str, str]]:
+    """Yield (stream, line) of the endpoint's log; with `errors`, only the lines that mention one; with `follow`, without end."""
     probe.require_endpoint(account)
-    since = int((time.time() - minutes * 60) * 1000)
-    args = {"logGroupName": alarms.log_group(account.settings), "startTime": since}
-    try:
-        events = account.list_all("logs", "filter_log_events", "events", **args)
-    except AwsError as error:
-        if not error.says("ResourceNotFound"):
-            raise
-        raise OpsError(
-            f"The log group {args['logGroupName']} is missing: it was deleted, or never created. Create it: invoke sm.deploy"
-        ) from error
-    return [
-        (event["logStreamName"].rsplit("/", 1)[-1], event["message"])
-        for event in events
-        if not errors or "error" in event["message"].lower()
-    ]
+    group = alarms.log_group(account.settings)
+    missing = (
+        f"The log group {group} is missing: it was deleted, or never created. "
+        "Create it, with the job that sm.releases shows as LIVE: invoke sm.deploy --job JOB. See: invoke runbook.show logs-missing"
+    )
+    lines = log_events.read_lines(account, group, minutes, follow, missing)
+    return ((stream, line) for stream, line in lines if not errors or "error" in line.lower())
 
 
 METRICS = {  # our name, CloudWatch's, statistic
@@ -142,4 +150,6 @@ def describe_metrics(account: Account, points: list[dict[str, Any]], over: list[
     text = format_table(columns, [(p["minute"], *(f"{p[name]:g}" for name in METRICS)) for p in points])
     if over:
         text += f"\nabove {bounds.p99_ms} ms (p99), or {bounds.errors_5xx_per_minute} 5xx a minute: {', '.join(over)}"
-    return text
+    refused, requests = (sum(p[name] for p in points) for name in ("errors_4xx", "requests"))
+    why = ". Why: invoke runbook.show endpoint-4xx" if refused else ""
+    return f"{text}\nrefused (4xx): {refused:g} of {requests:g} requests{why}"

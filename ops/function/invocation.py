@@ -95,5 +95,5 @@ def format_answer(answer: dict[str, Any]) -> str:
 
 def suggest_next_step(status: int) -> str:
     if status < 500:
-        return "Send another picture: invoke lambda.invoke --picture FILE"
+        return "Send another picture: invoke lambda.invoke --picture FILE. Do callers get this? invoke runbook.show endpoint-4xx"
     return "Check the endpoint: invoke sm.status"

@@ -14,7 +14,7 @@ from iampolicy.account import snapshot_file
 from iampolicy.account.snapshot import Snapshot
 from iampolicy.audit import account_facts, engine
 from iampolicy.audit.account_facts import AccountFacts
-from iampolicy.audit.context import find_account_number
+from iampolicy.audit.context import find_account_number, format_shortlist
 from iampolicy.finding import Finding, sort_by_severity
 from ops.core.aws.account import Account
 from ops.core.errors import OpsError
@@ -27,6 +27,7 @@ from ops.iam.waivers import FOLLOWS, Waiver, apply_waivers
 ADMIN = "IAM-ADMIN-001"
 ESCALATION = "IAM-PRIVESC-"
 PATHS_SHOWN = 5  # escalation paths of one principal and severity; more are folded into one row
+PRINCIPALS_SHOWN = 6  # of equal findings in one row; --json has all
 SHOWN = 200  # rows that are printed; --json has all
 
 
@@ -117,7 +118,7 @@ def count_findings(source: AuditSource, found: list[Finding]) -> str:
     left = [f for f in found if not f.waived]
     counts = Counter(f.severity for f in left)
     by_severity = ", ".join(f"{n} {severity}" for severity, n in counts.items()) or "no findings"
-    waived = f", {len(found) - len(left)} waived" if len(left) < len(found) else ""
+    waived = f", {len(found) - len(left)} waived (with their reasons: --json)" if len(left) < len(found) else ""
     have = source.snapshot
     roles_and_users = " and ".join(
         f"{n} {noun}{'s' * (n != 1)}" for n, noun in ((len(have.roles), "role"), (len(have.users), "user"))
@@ -136,21 +137,35 @@ def fold_paths(found: list[Finding]) -> tuple[list[Finding], dict[Finding, int]]
     return [f for f in found if f not in hidden], alike
 
 
+def group_equal_findings(found: list[Finding]) -> list[list[Finding]]:
+    """Return the findings in groups that differ only in principal and policy, in the order of their first ones."""
+    groups: dict[tuple[str, str, str, str], list[Finding]] = {}
+    for f in found:
+        groups.setdefault((f.severity, f.rule, f.message, f.fix), []).append(f)
+    return list(groups.values())
+
+
 def format_findings(found: list[Finding], counted: str, have: Snapshot) -> str:
-    """Return a row for each finding, and the count; an administrator's row counts the findings that follow from it."""
+    """Return a row for each group of equal findings, and the count; an administrator's row counts the findings that follow from it."""
     everything = {f.principal for f in found if f.rule == ADMIN and f.severity == "critical"}
     left = [f for f in found if f.rule == ADMIN or f.principal not in everything or not f.rule.startswith(FOLLOWS)]
     follows = Counter(f.principal for f in found) - Counter(f.principal for f in left)
     left, alike = fold_paths(left)
     rows: list[tuple[Any, ...]] = []
-    for f in left[:SHOWN]:
-        more = follows.pop(f.principal, 0) if f.rule == ADMIN else 0
+    groups = group_equal_findings(left)
+    for f, *others in groups[:SHOWN]:
+        more = sum(follows.pop(one.principal, 0) for one in (f, *others) if one.rule == ADMIN)
         message = f"{f.message} (and {more} findings that follow: --json)" if more else f.message
         message += f" (and {alike[f]} more escalation paths: --json)" if f in alike else ""
-        where = source_lines.locate_finding(f, have) or " ".join(
-            filter(None, (f.policy.rsplit("/", 1)[-1], f.statement))
-        )
-        rows.append((f.severity, f.rule, f.principal, where, message, f.fix))
+        who = format_shortlist(list(dict.fromkeys(one.principal for one in (f, *others))), PRINCIPALS_SHOWN)
+        where = format_shortlist(list(dict.fromkeys(locate(one, have) for one in (f, *others))), PRINCIPALS_SHOWN)
+        rows.append((f.severity, f.rule, who, where, message, f.fix))
     lines = [format_table(("severity", "rule", "principal", "policy", "finding", "fix"), rows)] if rows else []
-    lines += [f"... and {len(left) - SHOWN} more: --json"] if len(left) > SHOWN else []
+    lines += [f"... and {len(groups) - SHOWN} more: --json"] if len(groups) > SHOWN else []
     return "\n".join([*lines, counted])
+
+
+def locate(finding: Finding, have: Snapshot) -> str:
+    """Return file and line of a finding about iam_policies/, else the policy and statement."""
+    names = (finding.policy.rsplit("/", 1)[-1], finding.statement)
+    return source_lines.locate_finding(finding, have) or " ".join(filter(None, names))

@@ -249,7 +249,7 @@ def find_failures(expected: Sequence[Expectation], role: Principal, have: Snapsh
         if found.allowed != one.wants_yes:
             yield Failure(role.name, one, describe_decision(found))
         elif one.capped and (found := decide_by_boundary(one, role, have)).allowed:
-            yield Failure(role.name, one, "its permissions boundary would allow it")
+            yield Failure(role.name, one, "denied by its permissions, but boundary.json allows it (capped)")
 
 
 def decide_expectation(one: Expectation, role: Principal, have: Snapshot) -> Decision:

@@ -14,7 +14,7 @@ from typing import Any
 
 from iampolicy.account import snapshot
 from iampolicy.errors import InputError
-from iampolicy.explain import report, simulation
+from iampolicy.explain import diagnosis, report, simulation
 from iampolicy.explain.diagnosis import Evidence, Explanation, Fix
 from iampolicy.explain.error_parser import LONGEST, Denial, Question
 from iampolicy.explain.simulation import DecisionInput
@@ -90,18 +90,19 @@ def gather_evidence(account: Account, settings: Settings) -> tuple[Evidence, Rol
     """Read the account; if the caller may not, use iam_policies/ as if it were applied."""
     wanted = roles.read_roles(settings)
     files = roles.build_applied_snapshot(wanted, settings)
+    about = (files, settings.aws.account, settings.aws.region, settings.build_role_name(""))
     try:
-        have = snapshot.read(account)
+        pages = account.iterate_pages("iam", "get_account_authorization_details", Filter=snapshot.KINDS)
+        have = snapshot.parse_snapshot(pages)
     except AwsError as error:
         if error.code != DENIED:
             raise
-        say(f"You may not read the account's IAM, so this explains iam_policies/ as if it were applied. {error}")
-        have = files
+        role = settings.build_role_name("auditor")
+        why = f"role {role} cannot be assumed" if error.call == "AssumeRole" else str(error)
+        say(f"Cannot read the account's IAM: {why}. This goes by {ROLES}/ as if it were applied.")
+        return Evidence(files, *about, by_files=True), RoleFolders(wanted, settings)
     read_bucket_policy = cache(lambda arn: fetch_bucket_policy(account, arn)[0])
-    evidence = Evidence(
-        have, files, settings.aws.account, settings.aws.region, settings.build_role_name(""), read_bucket_policy
-    )
-    return evidence, RoleFolders(wanted, settings)
+    return Evidence(have, *about, read_bucket_policy), RoleFolders(wanted, settings)
 
 
 def add_flags(
@@ -144,10 +145,30 @@ def format_explanation(found: Explanation, evidence: Evidence, folders: RoleFold
     lines = [
         *report.format_heading(found, evidence),
         *report.describe_current_decision(found, evidence),
+        *describe_able_roles(found, evidence, folders),
         *describe_changes(found, folders),
-        *format_next_commands(found, folders),
+        *format_next_commands(found, folders, evidence.by_files),
     ]
     return "\n".join(lines[:LINES])
+
+
+def list_able_roles(found: Explanation, evidence: Evidence, folders: RoleFolders) -> list[str]:
+    """Return the folders of the roles that people may assume and that may make the denied call already."""
+    if found.question.hop != 1 or not found.asked or not found.decision or found.decision.allowed or found.drift:
+        return []
+    able = []
+    for want in folders.wanted:
+        arn = folders.settings.role_arn(want.role)
+        people = any(kind == "AWS" for one in want.trust.statements for kind, _ in one.principals or ())
+        asked = people and diagnosis.prepare_decision(replace(found.question, who=arn), evidence.have, evidence)
+        if asked and asked.request.caller.arn != found.asked.request.caller.arn and asked.decide().allowed:
+            able.append(want.role)
+    return sorted(able, key=lambda role: (not role.startswith("operator"), role))
+
+
+def describe_able_roles(found: Explanation, evidence: Evidence, folders: RoleFolders) -> list[str]:
+    able = list_able_roles(found, evidence, folders)
+    return [f"The role {' or '.join(able[:2])} may do this already: take that role instead."] if able else []
 
 
 def describe_changes(found: Explanation, folders: RoleFolders) -> list[str]:
@@ -209,15 +230,20 @@ def insert_placeholders(text: str, settings: Settings) -> str:
     return found if filled == text else text.replace("$", "$$")
 
 
-def format_next_commands(found: Explanation, folders: RoleFolders) -> list[str]:
-    lines = [f"Next: {' ; '.join(list_next_commands(found, folders))}"] if list_next_commands(found, folders) else []
+def format_next_commands(found: Explanation, folders: RoleFolders, by_files: bool) -> list[str]:
+    commands = list_next_commands(found, folders, by_files)
+    lines = [f"Next: {' ; '.join(commands)}"] if commands else []
     if found.denial.encoded:
         lines.append("EC2 encodes the rest; on AWS: aws sts decode-authorization-message --encoded-message MESSAGE")
     return lines
 
 
-def list_next_commands(found: Explanation, folders: RoleFolders) -> list[str]:
-    """Return the commands to run next, for roles of iam_policies/."""
+def list_next_commands(found: Explanation, folders: RoleFolders, by_files: bool) -> list[str]:
+    """Return the commands to run next, for roles of iam_policies/; `by_files` means that the account was not read."""
+    if found.meant:
+        return []
+    if by_files and found.decision:
+        return ["invoke iam.apply (the roles of the account may be missing or differ)"]
     if not found.decision:
         lost = found.question.resource if found.question.hop == 3 else found.question.who
         name = lost.split("/")[1] if ":assumed-role/" in lost else lost.rsplit("/", 1)[-1]
@@ -230,10 +256,13 @@ def list_next_commands(found: Explanation, folders: RoleFolders) -> list[str]:
     return lines + [f"it worked before the last change? invoke iam.rollback --role {role}" for role in named]
 
 
-def build_explanation_data(found: Explanation, folders: RoleFolders) -> dict[str, Any]:
+def build_explanation_data(found: Explanation, evidence: Evidence, folders: RoleFolders) -> dict[str, Any]:
     """Return the explanation as --json prints it."""
     asked = found.asked
-    body = report.describe_explanation(found) | {"next": list_next_commands(found, folders)}
+    body = report.describe_explanation(found, evidence.by_files) | {
+        "able_roles": list_able_roles(found, evidence, folders),
+        "next": list_next_commands(found, folders, evidence.by_files),
+    }
     shown: dict[str, Any] = json.loads(report.mask_identifiers(json.dumps(body), folders.settings.aws.account))
     shown["changes"] = [
         {

@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 
 from iampolicy.account import snapshot
+from iampolicy.account.owners import is_of_identity_center, is_service_linked
 from iampolicy.account.snapshot import Principal, Snapshot
 from iampolicy.audit.account_facts import AccountFacts
 from iampolicy.policy.semantics import list_permissions
@@ -44,9 +45,9 @@ def explain_removal_refusal(role: Principal, wanted: list[Wanted], settings: Set
 
 def describe_foreign_owner(name: str, path: str, settings: Settings) -> str:
     """Return who owns this role if this stack does not, or ""."""
-    if path.startswith("/aws-service-role/"):
+    if is_service_linked(path):
         return "is a service-linked role: its service creates and deletes it"
-    if name.startswith("AWSReservedSSO_") or path.startswith("/aws-reserved/"):
+    if is_of_identity_center(name, path):
         return "is managed by IAM Identity Center: change its permission set there"
     if stack := find_other_stack(path, settings):
         return f"belongs to another stack, {stack}: use that stack's settings"

@@ -12,6 +12,7 @@ from email.utils import parsedate_to_datetime
 from typing import Any
 
 from iampolicy.account import snapshot
+from iampolicy.account.owners import is_of_identity_center, is_service_linked
 from iampolicy.account.snapshot import Principal, Snapshot
 from iampolicy.explain.diagnosis import list_trusted_services
 from iampolicy.explain.simulation import resolve_principal
@@ -98,7 +99,7 @@ def read_caller_and_time(account: Account) -> tuple[str, datetime]:
 
 def explain_revoke_refusal(p: Principal, caller: str) -> str:
     """Return why this principal must not be revoked here, or ""."""
-    if "/aws-service-role/" in p.arn or "/aws-reserved/" in p.arn:
+    if is_service_linked(p.path) or is_of_identity_center(p.name, p.path):
         return "is managed by AWS, and its policies cannot be changed; end its sessions in that service, or in IAM Identity Center"
     if p.arn == caller or (":assumed-role/" in caller and p.trust is not None and caller.split("/")[1] == p.name):
         return "is your own identity, and you would revoke yourself; log in as another principal"

@@ -12,6 +12,7 @@ from iampolicy import actions
 from iampolicy.account import snapshot_file
 from iampolicy.account.snapshot import Principal, Snapshot
 from iampolicy.explain import simulation
+from iampolicy.explain.other_resources import OtherResource, list_other_resources
 from iampolicy.explain.simulation import DecisionInput
 from iampolicy.policy.document import Policy, parse_policy
 from iampolicy.policy.evaluate import Decision, Request
@@ -26,13 +27,30 @@ SIMULATORS = {"Bool": "boolean", "Numeric": "numeric", "Date": "date", "IPAddres
 
 @dataclass(frozen=True)
 class Simulation:
-    """A request with its decision; `keys` are its context keys, `notes` tell what was not checked or was replaced."""
+    """A request with its decision; `keys` are its context keys, `notes` tell what was replaced.
+
+    `unread` are sentences about policies that cannot be read here, `others` the other resources that the call needs.
+    """
 
     principal: Principal
     asked: DecisionInput
     decision: Decision
     keys: dict[str, Any]
     notes: list[str]
+    unread: list[str]
+    others: list[OtherResource]
+    is_open: bool = False
+
+    @property
+    def denied_others(self) -> list[OtherResource]:
+        return [one for one in self.others if not one.allowed_on]
+
+    @property
+    def verdict(self) -> str:
+        """Return allowed, implicitDeny or explicitDeny; or unknown where a policy decides that cannot be read here."""
+        if self.is_open:
+            return "unknown"
+        return "implicitDeny" if self.decision.allowed and self.denied_others else self.decision.effect
 
 
 def simulate_request(
@@ -49,15 +67,20 @@ def simulate_request(
     p, caller = simulation.resolve_principal(have, principal, settings.build_role_name(""))
     keys = simulation.build_context(p, (action, resource), settings.aws.region, own)
     request = Request(caller, action, resource, simulation.normalise_context(keys))
-    policy, notes = read_resource_policy(request, have, account)
+    policy, unread, must_agree = read_resource_policy(request, have, account)
     ours = action == "sts:AssumeRole" and find_other_account(request) == ""
     asked = DecisionInput(request, have.rights(p), policy, required=ours)
     lost = [
-        f"{simulation.extract_policy_name(arn)} is attached, but its document is missing"
-        for arn in p.attached
-        if arn not in have.policies
+        f"{simulation.extract_policy_name(arn)} is attached, but its document is missing: what it allows is unknown."
+        for arn in have.list_missing_policies(p)
     ]
-    return Simulation(p, asked, asked.decision(), keys, [*filter(None, [note, *notes, *lost])])
+    decision, others = asked.decide(), list_other_resources(asked)
+    # A policy that is missing may allow what no other one allows, and the owner of a resource may refuse what all allow.
+    agreed = decision.allowed and all(one.allowed_on for one in others)
+    lacks_own = decision.allowed or (decision.effect == "implicitDeny" and decision.layer in ("identity", "boundary"))
+    is_open = must_agree if agreed else bool(lost) and lacks_own
+    notes = [note] if note else []
+    return Simulation(p, asked, decision, keys, notes, [*unread, *lost], others, is_open)
 
 
 def read_offline(settings: Settings, file: str) -> Snapshot:
@@ -73,22 +96,30 @@ def find_other_account(request: Request) -> str:
     return parts[4] if len(parts) > 5 and parts[4] not in ("", "aws", request.caller.account) else ""
 
 
-def read_resource_policy(request: Request, have: Snapshot, account: Account | None) -> tuple[Policy | None, list[str]]:
-    """Return the resource's own policy where it can be read, and notes on what could not be."""
+def read_resource_policy(
+    request: Request, have: Snapshot, account: Account | None
+) -> tuple[Policy | None, list[str], bool]:
+    """Return the resource's own policy where it can be read, sentences on what could not be, and whether that decides."""
     if other := find_other_account(request):
-        return None, [f"The policies of account {other} cannot be read: it has to allow this too."]
+        return None, [f"The policies of account {other} cannot be read: it has to allow this too."], True
     if request.action == "sts:AssumeRole":
         found = simulation.find_role_trust(have, request.action, request.resource)
-        return found, [] if found else [f"There is no role {request.resource} in this account."]
-    if request.action.startswith("kms:"):
-        return None, [
-            "The key policy was not checked: it has to allow this, or to delegate it to the account's IAM policies."
-        ]
+        return found, [] if found else [describe_missing_role(have, request.resource)], False
+    if request.action.startswith("kms:") and request.resource != "*":
+        why = "The key policy was not checked: it has to allow this, or to delegate it to the account's IAM policies."
+        return None, [why], True
     if not request.action.startswith("s3:"):
-        return None, []
+        return None, [], False
     if not account:
-        return None, ["The bucket policy was not checked: it is in the live account only."]
-    return fetch_bucket_policy(account, request.resource)
+        return None, ["The bucket policy was not checked: it is in the live account only."], False
+    policy, unread = fetch_bucket_policy(account, request.resource)
+    return policy, unread, bool(unread)
+
+
+def describe_missing_role(have: Snapshot, arn: str) -> str:
+    """Return that there is no role of this ARN, with the ARN of the role of that name, if there is one."""
+    named = have.roles.get(arn.rsplit("/", 1)[-1])
+    return f"There is no role {arn} in this account." + (f" The ARN of {named.name} is {named.arn}" if named else "")
 
 
 def fetch_bucket_policy(account: Account, resource: str) -> tuple[Policy | None, list[str]]:
@@ -102,14 +133,33 @@ def fetch_bucket_policy(account: Account, resource: str) -> tuple[Policy | None,
     return (parse_policy(f"bucket {bucket}", json.loads(text["Policy"])), []) if text else (None, [])
 
 
-def format_hint(found: Simulation) -> str:
-    """Return one line with a hint after a denial; "" for an allowed request."""
+def format_decision(found: Simulation) -> list[str]:
+    """Return the lines on the decision: what decided, what could not be read, and the other resources of the call."""
+    first = simulation.format_verdict(found.decision)
+    lacking = ", ".join(f"{one.kind} ({one.arn})" for one in found.denied_others)
+    if found.is_open:
+        lines = [f"unknown: the policies that can be read say {first}", *found.unread]
+    elif found.verdict != found.decision.effect:
+        lines = [
+            f"{found.verdict}: the call needs {lacking} too, where the principal may not do it",
+            f"On the resource itself: {first}",
+        ]
+    else:
+        lines = [first, *found.unread]
+    allowed = [f"{one.kind}, allowed on {', '.join(one.allowed_on[:3])}" for one in found.others if one.allowed_on]
+    return lines + [f"The call needs another resource too: {one}" for one in allowed] + found.notes
+
+
+def format_reasons(found: Simulation, in_full: bool) -> list[str]:
+    """Return a line for each part of each policy layer with `in_full`, else a hint after a denial."""
     asked, decision = found.asked, found.decision
+    if in_full:
+        return ["  " + one for one in simulation.describe_layers(asked, decision, found.keys)]
     missing = [simulation.restore_key_case(key, asked.request.action) for key in sorted(decision.missing)]
     if decision.allowed:
-        return ""
+        return []
     known = f"Missing condition keys: {', '.join(missing)} (give them with -c). " if missing else ""
-    return f"{known}See each policy layer: run the same command with --explain"
+    return [f"{known}See each policy layer: run the same command with --explain"]
 
 
 def describe_simulation(found: Simulation) -> dict[str, Any]:
@@ -120,7 +170,7 @@ def describe_simulation(found: Simulation) -> dict[str, Any]:
         "principal": request.caller.session or request.caller.arn,
         "action": request.action,
         "resource": request.resource,
-        "decision": decision.effect,
+        "decision": found.verdict,
         "layer": decision.layer,
         "deciding": [{"layer": d.layer, "policy": d.policy, "statement": d.statement.name} for d in decision.deciding],
         "near": [
@@ -129,7 +179,11 @@ def describe_simulation(found: Simulation) -> dict[str, Any]:
         ],
         "missing": sorted(simulation.restore_key_case(key, request.action) for key in decision.missing),
         "context": found.keys,
-        "notes": found.notes,
+        "other_resources": [
+            {"kind": one.kind, "resource": one.arn, "allowed_on": list(one.allowed_on)} for one in found.others
+        ],
+        "unread": found.unread,
+        "notes": [*found.notes, *found.unread],
     }
 
 
@@ -140,7 +194,7 @@ def compare_with_aws(
 
     It does not accept a role as the caller for a resource-based policy, so both sides leave that policy out.
     """
-    mine = replace(asked, resource=None, required=False).decision()
+    mine = replace(asked, resource=None, required=False).decide()
     args: dict[str, Any] = {
         "PolicySourceArn": p.arn,
         "ActionNames": [asked.request.action],

@@ -66,18 +66,29 @@ class Match:
     line: str
 
 
+ERROR = "error: "  # what follows is a regular expression
 PARTS = ("title", "signal", "text")
 
 
 def search_pages(words: str) -> list[Match]:
-    """Return the best line of each page with these words in any case: a title before a signal, a signal before other text."""
+    """Return the best line of each page with these words in any case: a title before a signal, a signal before other text.
+
+    The words may also be a whole message, which the pattern of a signal `error: PATTERN` describes.
+    """
     wanted = " ".join(words.lower().split())
     found = []
     for page, path in list_pages().items():
-        matches = [one for one in list_lines(page, path.read_text(encoding="utf-8")) if wanted in one.line.lower()]
+        lines = list_lines(page, path.read_text(encoding="utf-8"))
+        matches = [one for one in lines if wanted in one.line.lower() or is_message_of(one, words)]
         if matches:
             found.append(min(matches, key=lambda one: PARTS.index(one.part)))
     return sorted(found, key=lambda one: PARTS.index(one.part))
+
+
+def is_message_of(line: Match, words: str) -> bool:
+    """Return whether the words hold a message that this signal describes: names and numbers in it are as they may be."""
+    pattern = line.line.removeprefix(ERROR)
+    return line.part == "signal" and pattern != line.line and bool(re.search(pattern, words, re.I | re.S))
 
 
 def list_lines(page: str, text: str) -> Iterator[Match]:

@@ -4,42 +4,42 @@ from __future__ import annotations
 
 import re
 import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from ops.core import pricing
 from ops.core.aws.account import Account, iterate_poll_intervals
-from ops.core.errors import OpsError
-from ops.core.output import say
-from ops.jobs.training_jobs import GROUP, UNDER_WAY, describe_existing, has_log_group
+from ops.core.errors import OpsError, end_on_interrupt
+from ops.core.log_groups import has_log_group
+from ops.core.output import say, show_elapsed
+from ops.jobs.training_jobs import GROUP, UNDER_WAY, describe_existing
 
 # training/fit.py writes these two lines; tests/e2e/test_training.py checks that the two still match.
-EPOCH = re.compile(r"^epoch (\d+)/(\d+)  train loss (\S+)  valid loss (\S+) .*?(\d+) images/s .*?([\d.]+) s$")
-STEP = re.compile(r"^epoch (\d+)/(\d+)  step \d+/\d+  train loss (\S+)  (\d+) images/s  ETA (\d+) s$")
+EPOCH = re.compile(r"^epoch (\d+)/(\d+)  train loss \S+  valid loss \S+ .*?\d+ images/s .*?([\d.]+) s$")
+STEP = re.compile(r"^epoch (\d+)/(\d+)  step \d+/\d+  train loss \S+  \d+ images/s  ETA (\d+) s$")
 
 
 @dataclass(frozen=True)
 class Progress:
-    """The progress of a job, as its log states it: epoch of epochs, mean loss, pictures a second, seconds left."""
+    """What a line of the log says of a job's progress: epoch of epochs, seconds left. The line itself is printed too."""
 
     epoch: int
     epochs: int
-    loss: float
-    rate: int
     left_s: float
 
     def __str__(self) -> str:
-        return f"epoch {self.epoch}/{self.epochs}  loss {self.loss:.4f}  {self.rate} images/s  ETA {self.left_s:.0f} s"
+        return f"epoch {self.epoch}/{self.epochs}  ETA {self.left_s:.0f} s"
 
 
 def parse_progress(line: str) -> Progress | None:
     """Return the progress that a line of the log states, or None."""
     if found := STEP.match(line):
-        epoch, epochs, loss, rate, left = found.groups()
-        return Progress(int(epoch), int(epochs), float(loss), int(rate), float(left))
+        epoch, epochs, left = found.groups()
+        return Progress(int(epoch), int(epochs), float(left))
     if found := EPOCH.match(line):
-        epoch, epochs, _, valid, rate, seconds = found.groups()
-        return Progress(int(epoch), int(epochs), float(valid), int(rate), (int(epochs) - int(epoch)) * float(seconds))
+        epoch, epochs, seconds = found.groups()
+        return Progress(int(epoch), int(epochs), (int(epochs) - int(epoch)) * float(seconds))
     return None
 
 
@@ -48,28 +48,25 @@ def follow_training_job(account: Account, name: str) -> dict[str, Any]:
 
     Ctrl-C does not stop the job; `invoke sm.attach NAME` follows it again.
     """
-    try:
-        described = watch_until_end(account, name)
-    except KeyboardInterrupt:
-        say(f"\n{name} keeps running. Follow it: invoke sm.attach {name}   Stop it: invoke sm.stop {name}")
-        raise
+    sentence = f"{name} keeps running. Follow it: invoke sm.attach {name}   Stop it: invoke sm.stop {name}"
+    with end_on_interrupt(sentence), show_elapsed(name) as show_state:
+        described = watch_until_end(account, name, show_state)
     if described["TrainingJobStatus"] != "Completed":
         reason = described.get("FailureReason", described["SecondaryStatus"])
         raise OpsError(f"{name} ended {described['TrainingJobStatus']}: {reason}\nNext: invoke sm.explain {name}")
     return described
 
 
-def watch_until_end(account: Account, name: str) -> dict[str, Any]:
+def watch_until_end(account: Account, name: str, show_state: Callable[[str], None]) -> dict[str, Any]:
     """Print the job's lines until it has ended; return its description."""
-    tail, seen = Tail(account, f"{name}/"), ""
+    tail = Tail(account, f"{name}/")
     for pause in iterate_poll_intervals():
         described: dict[str, Any] = account.call("sagemaker", "describe_training_job", TrainingJobName=name)
         progress = tail.print_new()  # after the description, so that an ended job's last lines are not missed
         if progress:
-            say(f"{name}: {progress}  ${pricing.format_price(compute_job_cost(described), 4)} so far")
-        if described["SecondaryStatus"] != seen:
-            seen = described["SecondaryStatus"]
-            say(f"{name}: {seen}")
+            cost = pricing.format_price(compute_job_cost(described), 4)
+            say(f"{name}: {progress}  ${cost} so far")
+        show_state(described["SecondaryStatus"])
         if described["TrainingJobStatus"] not in UNDER_WAY:
             return described
         time.sleep(min(pause, 5.0))
@@ -102,15 +99,22 @@ def parse_host_name(stream: str) -> str:
     return "-".join(stream.rsplit("/", 1)[-1].split("-")[:2])
 
 
-def read_log(account: Account, job: str) -> list[tuple[str, str]]:
-    """Return (host, line) of a training job's whole log. Raises OpsError when there is no such job."""
-    describe_existing(account, job)
-    streams = Tail(account, f"{job}/").read_new()
-    if not streams and not has_log_group(account):
-        raise OpsError(
-            f"The log group {GROUP} is missing, and the log of {job} with it. The next job creates it: invoke sm.train"
-        )
-    return [(parse_host_name(stream), line) for stream, lines in streams.items() for line in lines]
+def read_log(account: Account, job: str, follow: bool = False) -> Iterator[tuple[str, str]]:
+    """Yield (host, line) of a training job's log; with `follow`, until the job has ended. Raises OpsError without such a job."""
+    tail = Tail(account, f"{job}/")
+    for pause in iterate_poll_intervals():
+        described = describe_existing(account, job)
+        streams = tail.read_new()
+        ended = described["TrainingJobStatus"] not in UNDER_WAY
+        if not streams and (ended or not follow) and not has_log_group(account, GROUP):
+            raise OpsError(
+                f"The log group {GROUP} is missing, and the log of {job} with it. The next job creates it: "
+                "invoke sm.train. See: invoke runbook.show logs-missing"
+            )
+        yield from ((parse_host_name(stream), line) for stream, lines in streams.items() for line in lines)
+        if ended or not follow:
+            return
+        time.sleep(min(pause, 5.0))
 
 
 class Tail:

@@ -15,7 +15,7 @@ from pathlib import Path
 from ops.core.aws.account import Account
 from ops.core.errors import OpsError
 from ops.core.files import compute_folder_digest, list_files
-from ops.core.output import say
+from ops.core.output import say, show_work
 from ops.core.paths import ROOT, WORK
 from ops.core.settings import Settings
 from ops.datasets import pretrained
@@ -78,8 +78,10 @@ def build_spec(
     if hosts < 1:
         raise OpsError("--instances must be at least 1. Nothing was started.")
     if int(hyperparameters["batch"]) % hosts:
+        below = int(hyperparameters["batch"]) // hosts * hosts
+        near = f"{below} or {below + hosts}" if below else str(hosts)
         raise OpsError(
-            f"train.batch {hyperparameters['batch']} is not divisible by {hosts} hosts. Nothing was started."
+            f"train.batch {hyperparameters['batch']} is not divisible by {hosts} hosts. Set it to {near}. Nothing was started."
         )
     code = compute_folder_digest(TRAINING)
     content = json.dumps(
@@ -105,7 +107,6 @@ def download_wheels(settings: Settings, requirements: str = "requirements.txt") 
     key = hashlib.sha256(f"{wanted}|{settings.train.platform}|{sys.version_info[:2]}".encode()).hexdigest()[:12]
     folder = WHEELS / key
     if not folder.is_dir():
-        say(f"Downloading the wheels of training/{requirements} ...")
         folder.parent.mkdir(parents=True, exist_ok=True)
         part = Path(tempfile.mkdtemp(prefix=f"{key}-", dir=folder.parent))
         where = ["--platform", settings.train.platform] if settings.train.platform else []
@@ -119,12 +120,9 @@ def download_wheels(settings: Settings, requirements: str = "requirements.txt") 
             "--only-binary=:all:",
             *where,
         ]
-        done = subprocess.run(
-            [*argv, "--dest", str(part), "-r", str(TRAINING / requirements)],
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        argv += ["--dest", str(part), "-r", str(TRAINING / requirements)]
+        with show_work(f"Downloading the wheels of training/{requirements}"):
+            done = subprocess.run(argv, capture_output=True, text=True, check=False)
         if done.returncode:
             raise OpsError(
                 f"pip could not download the packages in training/{requirements}:\n{done.stderr.strip()[-800:]}"

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Any
 
 from ops.core import pricing
 from ops.core.aws.account import Account
 from ops.core.errors import OpsError
-from ops.core.log_groups import log_group_steps
+from ops.core.log_groups import has_log_group, log_group_steps
 from ops.core.nearest import find_nearest
+from ops.core.output import say
 from ops.core.plan import Change, Steps, Wait
 from ops.core.settings import Settings
 from ops.jobs.spec import TrainingSpec, build_spec_from_settings, read_commit
@@ -62,13 +64,42 @@ def build_missing_job_error(account: Account, name: str) -> OpsError:
     return OpsError(f"No job of this stack is called {name}. {hint} Start one: invoke sm.train")
 
 
+def name_job(account: Account, given: str, *statuses: str) -> str:
+    """Return the job's name that was given; without one the newest job of this stack that has one of these statuses, and say which.
+
+    Without `statuses`, any will do. Trials of a tuning job are left out. Raises OpsError when there is no such job.
+    """
+    if given:
+        return given
+    prefix = account.settings.prefix
+    order: dict[str, Any] = {
+        "NameContains": f"{prefix}-sm",
+        "SortBy": "CreationTime",
+        "SortOrder": "Descending",
+        "MaxResults": 100,
+    }
+    jobs = account.call("sagemaker", "list_training_jobs", **order)["TrainingJobSummaries"]
+    own = [job for job in jobs if re.match(rf"{re.escape(prefix)}-sm\d+-", job["TrainingJobName"])]
+    found = [job for job in own if not statuses or job["TrainingJobStatus"] in statuses]
+    if not found:
+        kind = f"{statuses[0].lower()} training job" if statuses else "training job"
+        raise OpsError(f"The stack {account.settings.stack.name} has no {kind}. Start one: invoke sm.train")
+    newest = max(found, key=lambda job: job["CreationTime"])
+    name: str = newest["TrainingJobName"]
+    say(f"The newest job is {name} ({newest['TrainingJobStatus']}, {newest['CreationTime']:%Y-%m-%d %H:%M} UTC).")
+    return name
+
+
 def find_newest_completed(account: Account, instances: int) -> str:
-    """Return the newest completed attempt with the current data, code and settings. Raises OpsError."""
+    """Return the newest completed attempt with the current data, code and settings, and say which. Raises OpsError."""
     have = facts(account, build_spec_from_settings(account, "sm", instances))
     if not have.completed:
+        hosts = f"{instances} host{'s' if instances > 1 else ''}"
         raise OpsError(
-            f"No completed job with the current data, code and settings on {instances} hosts. Run: invoke sm.train --instances {instances}"
+            f"No completed job with the current data, code and settings on {hosts}. Name another with --job, or run: "
+            f"invoke sm.train --instances {instances}"
         )
+    say(f"The newest completed job of the current settings is {have.completed}.")
     return have.completed
 
 
@@ -81,7 +112,7 @@ def facts(account: Account, job: TrainingSpec) -> Facts:
             completed, root = job.attempt(number), job.attempt(number + 1)
         newer = find_training_job(account, job.attempt(number + 1))
         number += bool(newer)
-    logged = has_log_group(account)
+    logged = has_log_group(account, GROUP)
     return Facts(job.attempt(number), described, *read_job_network(account), logged, completed, root)
 
 
@@ -98,11 +129,6 @@ def check_network(subnets: tuple[str, ...], group: str | None, purpose: str) -> 
     """Raise OpsError when AWS would have no network for the instances; `purpose` says what they do there."""
     if group is None or len(subnets) < 2:
         raise OpsError(f"There is no network to {purpose} in. Create it: invoke net.up")
-
-
-def has_log_group(account: Account) -> bool:
-    groups = account.list_all("logs", "describe_log_groups", "logGroups", logGroupNamePrefix=GROUP)
-    return any(group["logGroupName"] == GROUP for group in groups)
 
 
 def create_training_log_steps(settings: Settings) -> Steps:

@@ -13,6 +13,7 @@ from typing import Any
 from ops.core import pricing
 from ops.core.aws.account import Account
 from ops.core.errors import AwsError, OpsError
+from ops.core.log_groups import has_log_group
 from ops.core.output import format_table, say
 from ops.core.plan import Change, Steps, Wait
 from ops.core.settings import Settings
@@ -154,7 +155,7 @@ def facts(account: Account, search: Search) -> Facts:
             if found["HyperParameterTuningJobStatus"] == "Completed":
                 completed = found["HyperParameterTuningJobName"]
         number += 1
-    logged = training_jobs.has_log_group(account)
+    logged = has_log_group(account, training_jobs.GROUP)
     return Facts(search.name(number), newest, completed, *training_jobs.read_job_network(account), logged, number)
 
 

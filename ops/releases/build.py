@@ -14,7 +14,7 @@ from pathlib import Path
 from ops.core.aws.account import Account
 from ops.core.errors import STOPPED, OpsError
 from ops.core.files import build_tar, compute_folder_digest, extract_tar, list_files
-from ops.core.output import say
+from ops.core.output import show_work
 from ops.core.paths import ROOT, WORK
 from ops.releases.load_test import LoadTestResult
 from ops.releases.records import JobRelease, Precisions, ReleaseCard, ReleaseSummary, parse
@@ -78,11 +78,11 @@ def is_whole(account: Account, release: Release, tar: str | None) -> bool:
 
 def package_model(account: Account, job: str) -> Release:
     """Package a job's model below .kennel/releases with training/export.py, which needs torch. Raises OpsError."""
-    say(f"Packaging the model of {job} ...")
     part = RELEASES / f"{job}.part"
     shutil.rmtree(part, ignore_errors=True)
     argv = [sys.executable, str(ROOT / "training" / "export.py"), str(fetch_model(account, job)), str(part)]
-    done = subprocess.run(argv, capture_output=True, text=True, check=False)
+    with show_work(f"Packaging the model of {job}"):
+        done = subprocess.run(argv, capture_output=True, text=True, check=False)
     if done.returncode:
         last = done.stderr.strip().splitlines()[-1:] or ["it printed no error"]
         hint = " Run: pip install -e '.[train]'" if "ModuleNotFoundError" in last[0] else ""
@@ -170,15 +170,31 @@ def list_release_digests(account: Account) -> list[str]:
 def find_release(account: Account, short: str) -> Release:
     """Return the stored release whose digest begins with `short`. Raises OpsError for none, several, or a corrupt one."""
     found = [digest for digest in list_release_digests(account) if digest.startswith(short.lower())] if short else []
-    if len(found) != 1:
-        what = f"{len(found)} releases begin" if found else "No release begins"
-        raise OpsError(f"{what} with {short!r}. List the releases: invoke sm.releases")
-    there = read_summary(account, found[0])
-    if there is None or not is_whole(account, Release(found[0], ""), there.tar):
+    if len(found) > 1:
+        raise OpsError(f"{len(found)} releases begin with {short!r}. List the releases: invoke sm.releases")
+    if not found:
+        job = find_packaged_job(account, short)
+        hint = f"{job} can rebuild it: invoke sm.deploy --job {job}" if job else "List the releases: invoke sm.releases"
+        raise OpsError(f"No release begins with {short[:12]!r}. {hint}")
+    release = Release(found[0], "")
+    there = read_summary(account, release.digest)
+    if there is None or not is_whole(account, release, there.tar):
+        job = there.job if there else find_packaged_job(account, release.digest) or "JOB"
         raise OpsError(
-            f"The file of release {short} in S3 is missing or changed. Rebuild it: invoke sm.deploy --job {there.job if there else 'JOB'}"
+            f"The file of release {release.short} in S3 is missing or changed. Rebuild it: invoke sm.deploy --job {job}. "
+            "See: invoke runbook.show artefact-missing"
         )
-    return Release(found[0], there.job)
+    return Release(release.digest, there.job)
+
+
+def find_packaged_job(account: Account, short: str) -> str:
+    """Return the job that was last packaged as the release with these first digits, by the notes with the jobs; "" without one."""
+    for folder in account.bucket.folders("jobs/") if short else []:
+        job = folder.split("/")[1]
+        data = account.bucket.get_object_or_none(derive_job_release_key(job))
+        if data and parse(JobRelease, data, derive_job_release_key(job)).digest.startswith(short.lower()):
+            return job
+    return ""
 
 
 def fetch_release(account: Account, release: Release) -> Release:

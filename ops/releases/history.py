@@ -8,11 +8,12 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
 from ops.core.aws.account import Account
 from ops.core.errors import OpsError
+from ops.core.output import say
 from ops.releases import build
 from ops.releases.build import Release
 from ops.releases.records import LIVE, DeploymentNote, ReleaseSummary, parse
@@ -109,7 +110,10 @@ def find_last_deployment(notes: list[DeploymentNote], release: str) -> Deploymen
 
 @dataclass(frozen=True)
 class StoredRelease:
-    """A release in the bucket, with the outcome of its last deployment. `deployed` and `because` are "" without one."""
+    """A release in the bucket, with the outcome of its last deployment. `deployed` and `because` are "" without one.
+
+    `file` says whether the release itself is there: stored, or missing or changed.
+    """
 
     release: str
     job: str
@@ -119,13 +123,21 @@ class StoredRelease:
     outcome: str
     because: str
     rollback: bool
+    file: str = "stored"
 
 
 def list_releases(account: Account, live_config: str) -> list[StoredRelease]:
     """Return the stored releases, the one that was deployed last first. `live_config` is what the endpoint runs, "" for none."""
-    notes = read_notes(account)
-    summaries = (build.read_summary(account, digest) for digest in build.list_release_digests(account))
-    rows = [describe_stored_release(summary, notes, live_config) for summary in summaries if summary]
+    notes, rows = read_notes(account), []
+    for digest in build.list_release_digests(account):
+        summary = build.read_summary(account, digest)
+        if summary is None:
+            job = next((note.job for note in notes if note.release == digest), build.find_packaged_job(account, digest))
+            say(f"The metadata of release {digest[:12]} is missing. Rebuild it: invoke sm.deploy --job {job or 'JOB'}")
+            continue
+        row = describe_stored_release(summary, notes, live_config)
+        whole = build.is_whole(account, Release(digest, ""), summary.tar)
+        rows.append(row if whole else replace(row, file="missing or changed"))
     return sorted(rows, key=lambda row: row.deployed, reverse=True)
 
 

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from ops.core.errors import STOPPED, OpsError
-from ops.core.output import say
+from ops.core.output import show_work
 from ops.core.paths import ROOT
 from ops.core.settings import Settings
 from ops.releases import golden, load_test
@@ -37,7 +37,12 @@ NO_BF16 = "AVX512_CORE"  # oneDNN's name for a CPU without bf16, which most inst
 
 def run_preflight(release: Release, settings: Settings) -> LoadTestResult:
     """Run the preflight; return what it measured. Raises OpsError at the first failure."""
-    say(f"Testing release {release.short} locally ...")
+    with show_work(f"Testing release {release.short} locally"):
+        return measure_release(release, settings)
+
+
+def measure_release(release: Release, settings: Settings) -> LoadTestResult:
+    """Run the release in the real server, check its golden answers, then load it."""
     try:
         pictures = golden.read_golden_pictures(release.folder / "golden.npz")
     except (OSError, ValueError) as error:

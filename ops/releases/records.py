@@ -34,11 +34,16 @@ class CardMetrics(Record):
     test: SplitMetrics
 
 
-class ReleaseCard(Record):
+class ModelCard(Record):
+    """The model.json of a trained model. `data` is the digest of the dataset that it was trained and tested on."""
+
+    data: str
+
+
+class ReleaseCard(ModelCard):
     """The model.json of a release: the part of what training/train.py wrote about the model that a release needs."""
 
     classes: list[str]
-    data: str
     metrics: CardMetrics
     commit: str = "unknown"
 

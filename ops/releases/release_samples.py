@@ -42,19 +42,24 @@ def require_live_summary(account: Account) -> ReleaseSummary:
 
 def read_release_manifest(account: Account, summary: ReleaseSummary) -> Manifest:
     """Return the dataset that a release was tested on. Raises OpsError that names it and the current one when it is missing."""
-    end = f"/{summary.data}/manifest.json"
+    return read_tested_manifest(account, summary.data, f"Release {summary.digest[:12]}")
+
+
+def read_tested_manifest(account: Account, digest: str, subject: str) -> Manifest:
+    """Return the dataset with this digest, which `subject` (a release, a model) was tested on. Raises OpsError as above."""
+    end = f"/{digest}/manifest.json"
     key = next((key for key in account.bucket.keys("datasets/") if key.endswith(end)), "")
     try:
         if key:
-            return manifest.read_manifest(account, summary.data, key.split("/")[1])
+            return manifest.read_manifest(account, digest, key.split("/")[1])
     except CorruptDatasetError as error:
         if error.state != "missing":
             raise
     current = manifest.read_pointer(account, account.settings.data.name)
     raise OpsError(
-        f"Release {summary.digest[:12]} was tested on dataset {summary.data[:12]}, which is missing; "
+        f"{subject} was tested on dataset {digest[:12]}, which is missing; "
         f"the current dataset is {current[:12] or 'missing too'}, whose pictures say nothing about it. "
-        "Push the release's dataset again: invoke data.push --dir DIR"
+        "Push that dataset again: invoke data.push --dir DIR"
     )
 
 

@@ -37,7 +37,8 @@ def fetch_model(account: Account, job: str) -> Path:
     key, tag = derive_artefact_key(job), read_model_tag(account, job)
     if tag is None:
         raise OpsError(
-            f"There is no model of {job}: s3://{account.bucket.name}/{key} is missing. Train it: invoke sm.train"
+            f"There is no model of {job}: s3://{account.bucket.name}/{key} is missing. Train it: invoke sm.train. "
+            "See: invoke runbook.show artefact-missing"
         )
     folder = MODELS / f"{job}-{tag[:12]}"
     return folder if folder.is_dir() else extract_tar(account.bucket.get(key), folder)
@@ -106,9 +107,10 @@ def describe_result(found: TrainingResult, described: dict[str, Any]) -> str:
     proof = "each picture was used once per epoch" + (
         f" ({padding} repeated to fill the last batch)" if padding else ""
     )
+    saving = follow.describe_spot_saving(described)
     return (
         f"{found.job}: Completed. Test accuracy {test.accuracy:.4f}, loss {test.loss:.4f} on {test.pictures} pictures; "
-        f"{proof}; ${cost}. {follow.describe_spot_saving(described)}\n"
+        f"{proof}; ${cost}.{saving and f' {saving}'}\n"
         f"Next: invoke sm.report {found.job}   then: invoke sm.deploy --job {found.job}"
     )
 

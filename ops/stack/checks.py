@@ -8,8 +8,12 @@ from dataclasses import dataclass
 
 from ops.core.aws.account import Account
 from ops.core.errors import AwsError, ProfileError
+from ops.core.log_groups import has_log_group
 from ops.core.paths import ROOT
 from ops.core.settings import REPOSITORY, Settings
+from ops.endpoint import alarms
+from ops.endpoint import plan as endpoint
+from ops.function import plan as function
 from ops.releases.image_build import find_missing_image_tag
 
 DISK_GB = 3
@@ -51,6 +55,7 @@ def check_prerequisites(settings: Settings) -> Iterator[Check]:
     if region == settings.aws.region:  # the stack has nothing in another region
         yield check_operator_role(account)
         yield check_serving_image(account)
+        yield check_log_groups(account)
     free = shutil.disk_usage(ROOT).free / 1e9
     yield Check(
         "disk",
@@ -73,6 +78,32 @@ def check_operator_role(account: Account) -> Check:
             "roles", True, f"{settings.build_role_name('operator')} cannot be assumed; run first: invoke iam.apply"
         )
     return Check("roles", True, f"{settings.build_role_name('operator')} can be assumed")
+
+
+def check_log_groups(account: Account) -> Check:
+    """Report the log groups that the endpoint and the function write to. One that was deleted loses what they log."""
+    settings = account.settings
+    try:
+        if settings.aws.take_roles:
+            account = Account(settings, "operator")
+        writers = list_log_writers(account)
+        gone = [(name, command) for name, command in writers if not has_log_group(account, name)]
+    except AwsError as error:
+        return Check("logs", True, f"the log groups were not checked: {error}")
+    if gone:
+        fix = f"invoke {' '.join(command for _, command in gone)}"
+        return Check("logs", False, f"missing: {', '.join(name for name, _ in gone)}", fix)
+    return Check("logs", True, f"{len(writers)} log groups in use, none is missing")
+
+
+def list_log_writers(account: Account) -> list[tuple[str, str]]:
+    """Return (log group, command that creates it) of the endpoint and of the function, as far as they exist."""
+    found = []
+    if endpoint.find_endpoint(account):
+        found.append((alarms.log_group(account.settings), "sm.deploy"))
+    if account.call_or_none("lambda", "get_function", function.MISSING, FunctionName=account.settings.function_name):
+        found.append((function.log_group(account.settings), "lambda.deploy"))
+    return found
 
 
 def check_serving_image(account: Account) -> Check:

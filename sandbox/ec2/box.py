@@ -35,6 +35,11 @@ class Box:
     connections: set[Any] = field(default_factory=set)
     servers: list[Any] = field(default_factory=list)
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what outlives the sandbox's process: not what runs, nor what was valid for a time."""
+        stopped = {"port": 0, "secret": "", "tokens": {}, "pushed_keys": [], "connections": set(), "servers": []}
+        return vars(self) | stopped
+
     @property
     def root(self) -> Path:
         """Return the folder that the box sees as /."""

@@ -135,15 +135,21 @@ def halt_boxes(world: World, instances: list[str], delete_disks: bool = False) -
             shutil.rmtree(world.folder / "boxes" / instance, ignore_errors=True)
 
 
-def inject_box_fault(world: World, instance: str, public: str | None, fault: dict[str, Any]) -> dict[str, Any]:
+def require_box(world: World, instance: str) -> Box:
+    """Return the box of an instance. Raises ValueError for an unknown or terminated one."""
+    if instance not in world.ec2.boxes:
+        raise ValueError(f"there is no box {instance}")
+    return world.ec2.boxes[instance]
+
+
+def inject_box_fault(box: Box, public: str | None, fault: dict[str, Any]) -> dict[str, Any]:
     """Inject faults for drills; return the box's state. A boot clears all of them.
 
     `sshd`: up, down or mute; `keys`: whether keys are accepted; `checks`: ok or impaired; `partition`: whether traffic is held
     back; `cut`: end all connections; `disk_mib`: the volume's size.
 
-    Raises KeyError for an unknown instance, ValueError for an unknown fault.
+    Raises ValueError for an unknown fault.
     """
-    box = world.ec2.boxes[instance]
     if unknown := {*fault} - {"sshd", "keys", "checks", "partition", "cut", "disk_mib"}:
         raise ValueError(f"unknown fault of a box: {', '.join(sorted(unknown))}")
     box.accepts_keys = bool(fault.get("keys", box.accepts_keys))
@@ -152,13 +158,13 @@ def inject_box_fault(world: World, instance: str, public: str | None, fault: dic
     if "disk_mib" in fault:
         (box.root / "disk_kib").write_text(str(int(fault["disk_mib"]) << 10))
     if fault.get("cut"):
-        run_in_loop(world, drop_connections(box))
+        run_in_loop(box.world, drop_connections(box))
     if "sshd" in fault:
         box.sshd = fault["sshd"]
-        run_in_loop(world, stop_ssh_servers(box))
-        run_in_loop(world, start_ssh_servers(box, public))
+        run_in_loop(box.world, stop_ssh_servers(box))
+        run_in_loop(box.world, start_ssh_servers(box, public))
     return {
-        "instance": instance,
+        "instance": box.instance,
         "sshd": box.sshd,
         "keys": box.accepts_keys,
         "impaired": box.impaired,

@@ -38,6 +38,13 @@ class Gate:
         path = environ["PATH_INFO"]
         if path.startswith("/_"):
             return send_reply(start_response, *control.handle_control_request(self.world, environ, path))
+        if self.world.is_stopping:
+            refusal = reply_error("", 503, "ServiceUnavailable", "The sandbox is being stopped. Run: invoke sandbox.up")
+            return send_reply(start_response, *refusal)
+        with self.world.running_calls:
+            return self.serve_call(environ, start_response)
+
+    def serve_call(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
         try:
             call = parsing.read(environ)
             if call.key:

@@ -96,7 +96,9 @@ class Keys:
         return session is not None and session.expires <= datetime.now(UTC)
 
     def expire_session(self, key_id: str) -> str:
-        """End a session early; return its name. Raises KeyError if the key belongs to no session."""
+        """End a session early; return its name. Raises ValueError if the key belongs to no session."""
+        if key_id not in self.sessions:
+            raise ValueError(f"the key {key_id} belongs to no role session")
         self.sessions[key_id] = replace(self.sessions[key_id], expires=datetime.now(UTC))
         return self.sessions[key_id].name
 

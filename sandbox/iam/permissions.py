@@ -140,7 +140,8 @@ EC2 = {
     "CreateNetworkAcl": build_row("network-acl/*", "vpc/{VpcId}", **TAGS),
     "CreateVpcEndpoint": build_row("vpc-endpoint/*", "vpc/{VpcId}", "route-table/{RouteTableIds}", "subnet/{SubnetIds}", **TAGS),
     "CreateInstanceConnectEndpoint": build_row(
-        "instance-connect-endpoint/*", "subnet/{SubnetId}", "security-group/{SecurityGroupIds}", **TAGS
+        "instance-connect-endpoint/*", "subnet/{SubnetId}", "security-group/{SecurityGroupIds}", **TAGS,
+        more=resource_lookup.list_connect_endpoint_needs,
     ),
     "CreateInternetGateway": build_row("internet-gateway/*", **TAGS),
     "ImportKeyPair": build_row("key-pair/*", **TAGS),

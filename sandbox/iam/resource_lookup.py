@@ -192,6 +192,21 @@ def list_launch_needs(world: World, params: Params) -> More:
         yield from list_service_role_needs(world, "spot.amazonaws.com", "AWSServiceRoleForEC2Spot")
 
 
+def list_connect_endpoint_needs(world: World, params: Params) -> More:
+    """Yield the permissions to create the endpoint's network interface and, for an account's first endpoint, the service's role.
+
+    docs.aws.amazon.com/AWSEC2/latest/UserGuide/permissions-for-ec2-instance-connect-endpoint.html
+    """
+    yield "ec2:CreateNetworkInterface", f"{EC2}network-interface/*", {}
+    inside = [f"subnet/{params.get('SubnetId', '*')}"]
+    inside += [f"security-group/{ident}" for ident in as_list(params.get("SecurityGroupIds", []))]
+    for place in inside:
+        yield "ec2:CreateNetworkInterface", EC2 + place, read_resource_tags(world, EC2 + place)
+    yield from list_service_role_needs(
+        world, "ec2-instance-connect.amazonaws.com", "AWSServiceRoleForEC2InstanceConnect"
+    )
+
+
 def find_instance_profile(world: World, params: Params) -> Any:
     """Return the instance profile that is given by name or ARN, or None."""
     spec = params.get("IamInstanceProfile") or {}

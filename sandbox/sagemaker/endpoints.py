@@ -31,6 +31,10 @@ class Fleet:
     model: Any
     members: list[Instance] = field(default_factory=list)
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what outlives the sandbox's process, which the instances do not."""
+        return vars(self) | {"members": []}
+
 
 @dataclass
 class LiveEndpoint:
@@ -60,6 +64,19 @@ def start_endpoint(world: World, backend: Any, name: str) -> None:
     live = world.sagemaker.endpoints[name] = LiveEndpoint(backend.endpoints[name])
     set_endpoint_status(world, live, "Creating")
     threading.Thread(target=start_first_fleet, args=(world, backend, live), daemon=True).start()
+    threading.Thread(target=monitor_instances, args=(world, live), daemon=True).start()
+
+
+def resume_endpoint(world: World, live: LiveEndpoint) -> None:
+    """Start the instances of an endpoint of an earlier process, as many as there were, and wait for their first pings."""
+    count = live.record.production_variants[0].get("CurrentInstanceCount", 0)
+    for _ in range(count if live.fleet else 0):
+        assert live.fleet is not None
+        live.fleet.members.append(
+            endpoint_instances.launch_endpoint_instance(
+                world, live.record.endpoint_name, live.fleet.variant, live.fleet.model
+            )
+        )
     threading.Thread(target=monitor_instances, args=(world, live), daemon=True).start()
 
 

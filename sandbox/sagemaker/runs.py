@@ -100,7 +100,9 @@ def request_job_stop(world: World, name: str) -> bool:
 
 
 def require_training_run(world: World, name: str) -> Run:
-    """Return the run of a job that is in Training. Raises KeyError for an unknown job, ValueError otherwise."""
+    """Return the run of a job that is in Training. Raises ValueError for any other job, and for an unknown one."""
+    if name not in world.sagemaker.runs:
+        raise ValueError(f"there is no training job {name}")
     run = world.sagemaker.runs[name]
     if run.record.secondary_status != "Training":
         raise ValueError(f"{name} is not in status Training but {run.record.secondary_status}")
@@ -108,7 +110,7 @@ def require_training_run(world: World, name: str) -> Run:
 
 
 def interrupt_spot_job(world: World, name: str) -> dict[str, Any]:
-    """Reclaim a spot job's instances, as AWS does. Raises KeyError, ValueError."""
+    """Reclaim a spot job's instances, as AWS does. Raises ValueError."""
     run = require_training_run(world, name)
     if not run.spot:
         raise ValueError(f"{name} does not run on spot instances")
@@ -117,12 +119,12 @@ def interrupt_spot_job(world: World, name: str) -> dict[str, Any]:
 
 
 def freeze_host(world: World, name: str, host: int) -> dict[str, Any]:
-    """Suspend every process of a host (counted from 1), to imitate a stuck rank. Raises KeyError, ValueError."""
+    """Suspend every process of a host (counted from 1), to imitate a stuck rank. Raises ValueError."""
     return {"job": name, "host": host, "processes": require_running_host(world, name, host).signal_all(signal.SIGSTOP)}
 
 
 def kill_host(world: World, name: str, host: int) -> dict[str, Any]:
-    """Kill every process of a host (counted from 1). Raises KeyError, ValueError."""
+    """Kill every process of a host (counted from 1). Raises ValueError."""
     return {"job": name, "host": host, "processes": require_running_host(world, name, host).signal_all(signal.SIGKILL)}
 
 

@@ -2,8 +2,11 @@
 
 import json
 import os
+import re
 import shlex
 import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -74,10 +77,7 @@ def test_stdout_holds_json_alone(cli):
 
 ASCII = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
 SHELLS = {
-    "list on a full disk": ("{invoke} --list > /dev/full", {}, 1, "A disk of this machine is full"),
-    "help on a full disk": ("{invoke} --help sm.train > /dev/full", {}, 1, "A disk of this machine is full"),
     "group on a full disk": ("{invoke} sm > /dev/full", {}, 1, "A disk of this machine is full"),
-    "list that is closed": ("{invoke} --list | head -n 1", {}, 0, ""),
     "locale without UTF-8": ("{invoke} runbook.show endpoint-5xx > /dev/null", ASCII, 0, ""),
     "stdout without UTF-8": ("{invoke} runbook.list > /dev/null", {"PYTHONIOENCODING": "ascii"}, 0, ""),
     "no home": ("env -u HOME {invoke} runbook.list > /dev/null", {}, 0, ""),
@@ -110,3 +110,69 @@ def test_what_a_machine_lacks_is_one_sentence(cli, tmp_path, pictures, name):
     lines = [line for line in done.stderr.splitlines() if not line.startswith("Inspecting")]
     assert done.returncode == code, done.stderr
     assert (len(lines), said.format(**paths) in done.stderr) == (code, True)
+
+
+@pytest.mark.parametrize(
+    ("line", "codes", "unbuffered"),
+    [
+        ("{} >&-", (0,), ""),
+        ("{} 2>&-", (0,), ""),
+        ("{} <&- >&- 2>&-", (0,), ""),
+        ("{} | true; exit ${{PIPESTATUS[0]}}", (0, 141), ""),  # 0: the reader ended after the last line
+        ("{} | true; exit ${{PIPESTATUS[0]}}", (0, 141), "1"),
+        ("{} >/dev/full", (1,), ""),
+        ("{} >/dev/full", (1,), "1"),
+    ],
+)
+def test_lost_output_is_no_traceback(line, codes, unbuffered):
+    """What a task prints, and what Invoke prints before one."""
+    env = os.environ | {"PYTHONUNBUFFERED": unbuffered, "INVOKE": f"{sys.executable} -m invoke"}
+    for command in ("--list", "runbook.show endpoint-5xx"):
+        shell = f"( {line.format(f'$INVOKE {command}')} )"
+        done = subprocess.run(["bash", "-c", shell], cwd=ROOT, env=env, capture_output=True, text=True)
+        assert done.returncode in codes, command
+        assert done.stderr == "" or "full" in line, command
+        assert "full" not in line or re.fullmatch(r"A disk of this machine is full: \[Errno 28\] .*\n", done.stderr)
+
+
+def test_closed_streams_are_not_given_to_files(tmp_path):
+    """Without stdout and stderr, the next files opened would get their numbers, and what children print."""
+    code = (
+        "from ops.core import streams; streams.open_closed_streams(); import os, sys; file = open(sys.argv[1], 'w');"
+        "os.write(1, b'lost'); os.write(2, b'lost'); print('lost'); print('lost', file=sys.stderr); file.write('kept')"
+    )
+    path = tmp_path / "file"
+    argv = ["bash", "-c", '"$@" <&- >&- 2>&-', "bash", sys.executable, "-c", code, str(path)]
+    assert subprocess.run(argv, cwd=ROOT).returncode == 0
+    assert path.read_text() == "kept"
+
+
+@pytest.mark.parametrize(
+    ("words", "found"),
+    [
+        (["runbook.show", "endpoint-5"], ["endpoint-5xx"]),
+        (["iam.check", "--role", "aud"], ["auditor"]),
+        (["runbook.show", "no such page"], [""]),
+    ],
+    ids=["page", "role", "nothing"],
+)
+def test_bash_completes_values(words, found):
+    """The script in a real bash, as readline calls it; nothing slow is loaded."""
+    quoted = shlex.join([str(Path(sys.executable).with_name("invoke")), *words])
+    script = (
+        f"source completions/kennel.bash; COMP_WORDS=({quoted}); COMP_CWORD={len(words)}; "
+        f"_complete_kennel {shlex.quote(quoted.split()[0])} {shlex.quote(words[-1])}; "
+        "printf '%s\\n' \"${COMPREPLY[@]}\"; complete -p invoke"
+    )
+    done = subprocess.run(["bash", "-c", script], cwd=ROOT, capture_output=True, text=True)
+    assert done.stderr == ""
+    assert done.stdout.splitlines() == [*found, "complete -o default -F _complete_kennel invoke"]
+
+
+def test_completion_loads_nothing_slow():
+    argv = [sys.executable, "-X", "importtime", "-m", "invoke", "--complete", "--", "invoke", "sm.report", ""]
+    done = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True)
+    loaded = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
+    assert done.returncode == 0
+    assert "ops.core.completion" in loaded
+    assert not loaded & {"botocore", "boto3", "pydantic", "rich", "paramiko", "numpy", "ops.core.aws"}

@@ -37,10 +37,10 @@ print(f"valid loss {1 / done:.4f}")
 class Jobs:
     """Training jobs of one stack, each with a program of its own."""
 
-    def __init__(self, cli):
+    def __init__(self, cli, running=None):
         self.account, self.settings = cli.account, cli.settings
         self.s3 = self.account.client("s3")
-        self.running = state.read(HOME / "sandbox")
+        self.running = running or state.read(HOME / "sandbox")
 
     def create(self, name, program, **more):
         key = f"code/{name}/main.py"

@@ -70,7 +70,7 @@ def test_up_after_kill_9_ends_orphans_and_works(own_sandbox):
     )
     os.kill(running.pid, signal.SIGKILL)
     again = cli.typed("sandbox.up")
-    assert "was killed, and everything in it is gone. 1 of its processes were ended." in again.err
+    assert "ended without sandbox.down, and everything in it is gone. Processes of it that were ended: 1." in again.err
     assert "Build the stack again: invoke demo" in again.err
     assert left.wait(5) != 0
     assert state.read(folder).pid != running.pid

@@ -1,5 +1,6 @@
 """Every call of the local AWS is decided on: identity, boundary, session, bucket, trust, PassRole; with AWS's own words."""
 
+import contextlib
 import io
 import json
 import time
@@ -11,6 +12,7 @@ from typing import ClassVar
 import botocore.config
 import botocore.session
 import pytest
+from botocore.exceptions import ClientError
 
 from ops.core.errors import AwsError
 from sandbox import state
@@ -539,6 +541,19 @@ def test_rule_tags_need_their_own_permission(admin, network):
     refused = denied(role.client("ec2"), "authorize_security_group_ingress", **asked, TagSpecifications=tags)
     assert f"ec2:CreateTags on resource: arn:aws:ec2:us-east-1:{ACCOUNT}:security-group-rule/*" in refused
     role.client("ec2").authorize_security_group_ingress(**asked)
+
+
+def test_connect_endpoint_needs_its_interface_and_service_role(admin, network):
+    """As AWS documents: the caller makes the endpoint's interface and, once in an account, the service's role."""
+    role = Role(admin, "half-door", statement("ec2:CreateInstanceConnectEndpoint"))
+    refused = denied(role.client("ec2"), "create_instance_connect_endpoint", **network)
+    assert f"ec2:CreateNetworkInterface on resource: arn:aws:ec2:us-east-1:{ACCOUNT}:network-interface/*" in refused
+    with contextlib.suppress(ClientError):  # there is none unless another test made an endpoint
+        admin.client("iam").delete_role(RoleName="AWSServiceRoleForEC2InstanceConnect")
+    role = Role(admin, "unlinked-door", statement(["ec2:CreateInstanceConnectEndpoint", "ec2:CreateNetworkInterface"]))
+    refused = denied(role.client("ec2"), "create_instance_connect_endpoint", **network)
+    assert "iam:CreateServiceLinkedRole" in refused
+    assert "ec2-instance-connect.amazonaws.com/AWSServiceRoleForEC2InstanceConnect" in refused
 
 
 @pytest.fixture

@@ -30,6 +30,17 @@ def test_explain_reads_the_message_from_the_command_line(cli, tmp_path):
     assert not re.search(r"\d{12}", done.out)
 
 
+def test_explain_without_roles_goes_by_the_files(make_stack):
+    """As the page simulate-a-permission says: the denial of a fresh account is explained, not answered with another."""
+    fresh = make_stack("explainfirst", roles=False)
+    denial = fresh("sm.status", ok=False).err
+    assert "sts:AssumeRole" in denial
+    done = fresh("iam.explain", denial, ok=False)
+    assert done.code == 7
+    assert "goes by iam_policies/ as if it were applied" in done.err
+    assert "Next: invoke iam.apply" in done.out
+
+
 def test_flags_supply_what_the_message_omits(cli):
     flags = ("--principal", "operator", "--resource", f"arn:aws:s3:::{cli.settings.bucket}/elsewhere/x")
     done = cli("iam.explain", "AWS refused HeadObject: 403: Forbidden", *flags, ok=False)

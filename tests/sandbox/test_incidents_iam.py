@@ -178,12 +178,12 @@ def test_iam_passrole_page_restores_the_permission(stack, tmp_path, alter):
     stack("lambda.down", "--yes")
 
 
-def signing(cli, key, secret, token=None):
+def signing(cli, key, secret, token=None, service="sts"):
     """A client that signs with these keys."""
     import botocore.session
 
     return botocore.session.Session().create_client(
-        "sts",
+        service,
         region_name=cli.settings.aws.region,
         endpoint_url=cli.account.endpoint_url,
         aws_access_key_id=key,

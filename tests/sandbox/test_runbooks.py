@@ -57,5 +57,5 @@ def test_fault_is_injected_by_name(make_stack):
         )
         assert "TooManyRequests" in cli("lambda.concurrency", ok=False).err
     finally:
-        assert "Fault clear is set" in cli("sandbox.fault", "clear").out
+        assert "have ended: calls GetAccountSettings" in cli("sandbox.fault", "clear").out
     assert "There is no function" in cli("lambda.concurrency", ok=False).err

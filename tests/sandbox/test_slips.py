@@ -54,7 +54,7 @@ SLIPS = {
     "dry misspelt after the command": Slip("net.up --dryy", "net.up has no flag --dryy; did you mean --dry?"),
     # values and arguments
     "value missing": Slip("sm.train --instances", "The flag --instances needs a value."),
-    "argument missing": Slip("sm.invoke", "sm.invoke needs PICTURE.\nExample: invoke sm.invoke PICTURE"),
+    "argument missing": Slip("sm.invoke", "\nExample: invoke sm.invoke PICTURE"),
     "argument too many": Slip("sm.invoke a.png b.png", "There is no command b.png, and sm.invoke takes no such word"),
     "word for a number": Slip("sm.train --instances two", "The flag --instances takes a number, got 'two'"),
     "word for a number after =": Slip("sm.status --minutes=abc", "The flag --minutes takes a number, got 'abc'"),

@@ -13,10 +13,13 @@ from hypothesis import strategies as st
 from iampolicy.account import snapshot_file
 from iampolicy.account.snapshot import Managed, Principal, Snapshot, parse_snapshot
 from iampolicy.audit import account_facts
+from iampolicy.audit.rules_trust import COGNITO
 from iampolicy.errors import InputError
 from iampolicy.finding import SEVERITIES
 from ops.iam import roles, waivers
-from ops.iam.audit import audit_with_waivers, fold_paths, format_findings
+from ops.iam.audit import AuditSource, audit_with_waivers, count_findings, fold_paths, format_findings
+from ops.iam.expectations import Expectation, decide_expectation
+from ops.iam.removal import explain_removal_refusal
 from ops.iam.waivers import Waiver
 from tests.conftest import ROOT, Cli, settings_of, write_settings
 
@@ -89,6 +92,7 @@ def of(name, *statements, boundary=None, **more):
 YESTERDAY = {"Condition": {"DateLessThan": {"aws:CurrentTime": "2026-11-23T00:00:00Z"}}}
 TO_EC2 = when("StringEquals", "iam:PassedToService", "ec2.amazonaws.com")
 EVERYTHING = allow("*")
+DAYS = timedelta(1)
 POSITIVE = [
     ("IAM-ADMIN-001", "critical", [EVERYTHING]),
     ("IAM-ADMIN-001", "critical", [allow(["s3:GetObject", "*"])]),
@@ -186,6 +190,82 @@ def test_denied_bounded_or_expired_statement_is_no_finding(rule, severity, state
 )  # fmt: skip
 def test_narrow_statements_have_no_finding(rule, statements):
     assert of(rule, *statements) == []
+
+
+ANY = "arn:aws:ec2:*:*:"
+SMALL = allow("ec2:RunInstances", f"{ANY}instance/*", **when("StringEquals", "ec2:InstanceType", ["t3.micro"]))
+TAGGED = allow("ec2:RunInstances", f"{ANY}instance/*", **when("StringEquals", "aws:RequestTag/team", "dogs"))
+REST = allow(
+    "ec2:RunInstances",
+    [
+        "arn:aws:ec2:*::image/*",
+        *(f"{ANY}{kind}/*" for kind in ("subnet", "network-interface", "security-group", "volume")),
+    ],
+)
+CREATE_TAGS = allow("ec2:CreateTags", f"{ANY}*/*", **when("StringEquals", "ec2:CreateAction", "RunInstances"))
+ENDPOINT = f"arn:aws:sagemaker:us-east-1:{ACCOUNT}:endpoint"
+
+
+@pytest.mark.parametrize(
+    ("statements", "quiet"),
+    [
+        ([SMALL, REST, CREATE_TAGS], True),
+        ([TAGGED, REST], True),
+        ([allow("sagemaker:UpdateEndpoint", [f"{ENDPOINT}/shop", "arn:aws:sagemaker:*:*:endpoint-config/*"])], True),
+        ([REST], False),
+        ([SMALL, allow("ec2:RunInstances")], False),
+        ([SMALL, allow("ec2:RunInstances", f"{ANY}instance/*"), REST], False),
+        ([allow("ec2:RunInstances", f"{ANY}instance/*", **when("Null", "aws:RequestTag/team", "false")), REST], False),
+        ([allow("ec2:RunInstances", f"{ANY}instance/*", **when("StringEqualsIfExists", "aws:RequestTag/team", "a")), REST], False),
+        ([allow("ec2:RunInstances", f"{ANY}instance/*", **when("StringEquals", "aws:RequestedRegion", "us-east-1")), REST], False),
+        ([allow(["ec2:RunInstances", "ec2:StopInstances"], f"{ANY}instance/*"), REST], False),
+        ([allow("ec2:RunInstances", f"arn:aws:ec2:eu-west-1:{ACCOUNT}:*")], False),
+    ],
+)  # fmt: skip
+def test_statements_that_restrict_together_are_quiet(statements, quiet):
+    """AWS asks for every resource of ec2:RunInstances: types and tags of one statement restrict what another leaves open."""
+    wild = {f.rule for f in audited(account(role("r", *statements))) if f.rule.startswith("IAM-WILD")}
+    assert bool(wild) is not quiet
+
+
+BEGAN = "aws:TokenIssueTime"
+LONG_AGO, NEXT_YEAR = "2026-11-20T00:00:00Z", "2027-11-24T00:00:00Z"
+HOURS_AGO = "2026-11-24T02:00:00Z"
+
+
+@pytest.mark.parametrize(
+    ("statements", "kind", "exploitable"),
+    [
+        ([EVERYTHING | when("DateLessThan", BEGAN, LONG_AGO)], "role", False),
+        ([EVERYTHING | when("DateEquals", BEGAN, LONG_AGO)], "role", False),
+        ([EVERYTHING | when("DateLessThanIfExists", BEGAN, LONG_AGO)], "role", False),
+        ([EVERYTHING | when("Null", BEGAN, "true")], "role", False),
+        ([EVERYTHING | when("DateLessThan", BEGAN, HOURS_AGO)], "role", True),  # a session of 12 hours
+        ([EVERYTHING | when("DateLessThan", BEGAN, NEXT_YEAR)], "role", True),
+        ([EVERYTHING | when("DateGreaterThan", BEGAN, LONG_AGO)], "role", True),
+        ([EVERYTHING | when("DateGreaterThan", BEGAN, NEXT_YEAR)], "role", False),
+        ([EVERYTHING, deny("*", **when("DateGreaterThan", BEGAN, LONG_AGO))], "role", False),
+        ([EVERYTHING, deny("*", **when("DateLessThan", BEGAN, HOURS_AGO))], "role", True),
+        ([EVERYTHING | when("DateLessThan", BEGAN, LONG_AGO)], "user", False),
+        ([EVERYTHING | when("DateLessThanIfExists", BEGAN, LONG_AGO)], "user", True),  # an access key has no such time
+        ([EVERYTHING | when("Null", BEGAN, "true")], "user", True),
+        ([EVERYTHING, deny("*", **when("DateGreaterThan", BEGAN, LONG_AGO))], "user", True),
+        ([EVERYTHING | when("DateLessThan", BEGAN, "never")], "role", False),
+    ],
+)  # fmt: skip
+def test_sessions_that_cannot_exist_give_nothing(statements, kind, exploitable):
+    trust = FINE_TRUST if kind == "role" else None
+    made, held = role("planted", *statements, trust=trust)
+    arn = f"arn:aws:iam::{ACCOUNT}:{kind}/planted"
+    seen = {f.rule for f in audited(account((replace(made, arn=arn), held)))}
+    assert ("IAM-ADMIN-001" in seen) is exploitable
+    assert bool({rule for rule in seen if rule.startswith(("IAM-WILD", "IAM-EXFIL", "IAM-PASS"))}) is exploitable
+
+
+def test_trust_in_sessions_of_the_past_is_closed():
+    gone, live = (trusting(FOREIGN, **when("DateLessThan", BEGAN, day)) for day in (LONG_AGO, NEXT_YEAR))
+    assert trusted(gone) == []
+    assert trusted(live) == [("high", "TRUST-002")]
 
 
 def test_finding_names_policy_statement_and_remaining_actions():
@@ -414,6 +494,8 @@ def vouched(host, sub, operator="StringLike", **more):
         (HOST, "repo:us/*:environment:prod", ["high"]),
         (HOST, "repo:us/dogs:environment:*", []),
         (HOST, "repo:us@*/dogs@*:environment:prod", []),
+        (HOST, "repo:us@*/dogs@*", ["high"]),  # a branch of another repository may be called x/dogs@1
+        (HOST, "repo:us@7", []),
         ("gitlab.com", "project_path:*", ["critical"]),
         ("gitlab.com", "project_path:*:ref_type:branch:ref:main", ["critical"]),
         ("gitlab.com", "project_path:us/*:ref_type:branch:ref:main", ["high"]),
@@ -430,6 +512,65 @@ def test_open_oidc_subjects_are_findings(host, sub, severities):
     assert vouched(host, sub) == severities
 
 
+@pytest.mark.parametrize(
+    ("sub", "severities"),
+    [
+        ("repo:*", ["critical"]),
+        ("repo:us{id}/*", ["high"]),
+        ("repo:us{id}/*:environment:prod", ["high"]),
+        ("repo:us{id}/*:ref:refs/heads/*", ["high"]),
+        ("repo:us{id}/do*:*", []),
+        ("repo:us{id}/dogs{id}:*", []),
+        ("repo:us{id}/dogs{id}:pull_request", []),
+        ("repo:*{id}/dogs{id}:*", ["critical"]),
+    ],
+)
+def test_both_spellings_of_github_subjects_are_judged_alike(sub, severities):
+    """GitHub names repositories made since 2026-07-15 by repo:ORG@ID/REPO@ID."""
+    assert [vouched(HOST, sub.format(id=ids)) for ids in ("", "@123", "@*")] == [severities] * 3
+
+
+@pytest.mark.parametrize("repository", ["octo-org/dogs", "octo-org@123456/dogs@456789"])
+@pytest.mark.parametrize(("name", "ends"), [("ci", "pull_request"), ("ci-apply", "environment:production")])
+def test_ci_roles_trust_both_spellings_of_a_repository(name, ends, repository):
+    settings = settings_of(text=f"iam: {{repository: {repository}}}\n")
+    have = roles.build_applied_snapshot(roles.read_roles(settings, only=name), settings)
+    held = have.roles[settings.build_role_name(name)]
+    assert [f.message for f in audit_with_waivers(have, settings, now=NOW) if f.rule == "IAM-TRUST-005"] == []
+    for other, trusts in ((repository, True), ("octo-org@999/dogs@456789", False), ("octo-org/cats", False)):
+        context = {f"{HOST}:aud": "sts.amazonaws.com", f"{HOST}:sub": f"repo:{other}:{ends}"}
+        asked = Expectation("may_assume", 1, by=OIDC["Federated"], context=context)
+        assert decide_expectation(asked, held, have).allowed is trusts
+
+
+POOL = "us-east-1:11111111-2222-3333-4444-555555555555"
+
+
+@pytest.mark.parametrize(
+    ("host", "conditions", "expected"),
+    [
+        (COGNITO, {}, ["critical", "high"]),
+        (COGNITO, {"ForAnyValue:StringLike": {"amr": "authenticated"}}, ["critical"]),
+        (COGNITO, {"StringEquals": {"aud": POOL}}, ["high"]),
+        (COGNITO, {"StringEquals": {"aud": POOL}, "ForAnyValue:StringLike": {"amr": "*authenticated"}}, ["high"]),
+        (COGNITO, {"StringEquals": {"aud": POOL}, "ForAnyValue:StringLike": {"amr": "authenticated"}}, []),
+        (COGNITO, {"StringEquals": {"aud": POOL}, "ForAllValues:StringNotEquals": {"amr": "unauthenticated"}}, []),
+        (COGNITO, {"StringEquals": {"aud": POOL}, "ForAnyValue:StringLike": {"amr": "unauthenticated"}}, []),
+        (COGNITO, {"StringEquals": {"aud": POOL, "sub": "us-east-1:one-person"}}, []),
+        ("graph.facebook.com", {}, ["critical"]),
+        ("graph.facebook.com", {"StringEquals": {"app_id": "1"}}, []),
+        ("www.amazon.com", {"StringEquals": {"app_id": "amzn1.app.1"}}, []),
+    ],
+)
+def test_roles_for_users_of_an_app_need_its_audience(host, conditions, expected):
+    """And a role for those who have logged in to an identity pool keeps its guests out, by amr."""
+    keys = {
+        operator: {f"{host}:{key}": value for key, value in block.items()} for operator, block in conditions.items()
+    }
+    trust = trusting({"Federated": host}, "sts:AssumeRoleWithWebIdentity", Condition=keys)
+    assert [severity for severity, _ in trusted(trust)] == expected
+
+
 def test_other_oidc_claims_can_restrict_the_trust():
     """A pipeline's other claims count where they say whose pipeline it is."""
     assert vouched(HOST, "*:environment:prod", repository_id="275403409") == []
@@ -443,6 +584,25 @@ def test_service_linked_roles_are_ignored():
     made, held = role("AWSServiceRoleForX", EVERYTHING, trust=doc(trusting("*")), days=900)
     linked = replace(made, arn=f"{ROLE}/aws-service-role/x.amazonaws.com/AWSServiceRoleForX")
     assert found(account((linked, held))) == []
+    written = replace(linked, inline={"p": doc(EMPTY_BUCKET)})
+    assert found(account((written, held))) == []
+
+
+def test_roles_of_identity_center_are_fixed_there():
+    """Only Identity Center can change them: iam.prune refuses them, and what was changed by hand is undone."""
+    name = "AWSReservedSSO_Admins_0123456789abcdef"
+    made, held = role(name, EVERYTHING, days=400, last_used=NOW - 200 * DAYS, session_s=43_200)
+    theirs = replace(
+        made, arn=f"{ROLE}/aws-reserved/sso.amazonaws.com/{name}", inline={"AwsSSOInlinePolicy": doc(EVERYTHING)}
+    )
+    seen = audited(account((theirs, held)))
+    assert {f.rule for f in seen} >= {"IAM-ADMIN-001", "IAM-USE-001", "IAM-TRUST-007"}
+    assert "IAM-INLINE-001" not in {f.rule for f in seen}
+    assert [
+        f for f in seen if not f.fix.startswith("none") and "permission set Admins in Identity Center" not in f.fix
+    ] == []
+    assert not [f for f in seen if "iam.prune" in f.fix]
+    assert "IAM Identity Center" in explain_removal_refusal(theirs, WANTED, SETTINGS, NOW)
 
 
 def test_long_session_of_an_administrator_is_a_finding():
@@ -450,9 +610,6 @@ def test_long_session_of_an_administrator_is_a_finding():
     assert found(account(role("r", EVERYTHING, session_s=7200)), rules) == [("low", rules, "r")]
     assert found(account(role("r", EVERYTHING)), rules) == []
     assert found(account(role("r", session_s=7200)), rules) == []
-
-
-DAYS = timedelta(1)
 
 
 @pytest.mark.parametrize(
@@ -1023,6 +1180,21 @@ def test_findings_of_an_administrator_are_one_row():
     assert "IAM-EXPO-002" not in shown
     assert "IAM-PASS-001" in shown
     assert shown.endswith("\n2 roles")
+
+
+def test_equal_findings_of_several_roles_are_one_row():
+    trust = doc(trusting(OWN_ROOT, **MFA))
+    result = [f for f in audited(account(*(role(f"r{n}", trust=trust) for n in range(8)))) if f.rule == "IAM-TRUST-003"]
+    shown = format_findings(result, "8 roles", Snapshot())
+    assert shown.count("IAM-TRUST-003") == 1
+    assert "r0, r1, r2, r3, r4, r5 and 2 more" in shown
+
+
+def test_waived_findings_are_counted_with_where_they_are():
+    have = account(role("r", allow("s3:*")))
+    result = audited(have, waivers=[waiver()])
+    source = AuditSource("the account", have, SETTINGS)
+    assert "1 waived (with their reasons: --json)" in count_findings(source, result)
 
 
 def test_many_escalation_paths_of_one_principal_are_one_row():

@@ -171,6 +171,16 @@ def test_a_settings_file_that_is_missing_is_refused(by_variable):
     assert (ran.code, ran.out, ran.err) == (1, "", said)
 
 
+def test_an_empty_runtime_config_is_refused():
+    """A shell's variable that was never set must not send a command to another account."""
+    ran = run("runbook.list", INVOKE_RUNTIME_CONFIG="")
+    assert (ran.code, ran.out) == (1, "")
+    assert ran.err == (
+        "The name of the settings file is empty. Name one, such as: invoke -f aws.yaml COMMAND; or unset INVOKE_RUNTIME_CONFIG. "
+        "Nothing was touched.\n"
+    )
+
+
 @pytest.mark.parametrize(
     ("name", "value", "said"),
     [

@@ -2,7 +2,6 @@
 
 import io
 import re
-import time
 import zipfile
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -256,21 +255,19 @@ def test_metrics_keep_minutes_in_which_all_calls_were_throttled():
     )
 
 
-def test_log_follower_prints_a_late_line_once(monkeypatch):
-    """The second look returns the first line again, and one that came late from another environment."""
-    monkeypatch.setattr(logs.time, "sleep", lambda seconds: None)
-
-    def event(number, at, line):
-        return {"eventId": number, "timestamp": at, "logStreamName": "2026/01/01/[3]abc", "message": line}
-
-    now = int(time.time() * 1000)
-    first, late, quiet = (
-        event("a", now, "Task timed out after 3.00 seconds\n"),
-        event("b", now - 9_000, "KeyError: 'x'"),
-        event("c", now, "END"),
-    )
-    lines = logs.read_log(Answers([first, quiet], [first, late, quiet]), 15, errors=True, follow=True)
-    assert [next(lines), next(lines)] == [("[3]abc", "Task timed out after 3.00 seconds"), ("[3]abc", "KeyError: 'x'")]
+def test_errors_of_the_log_are_those_of_lambda_too():
+    lines = [
+        "Task timed out after 3.00 seconds\n",
+        "END RequestId: 7",
+        "KeyError: 'x'",
+        "RequestId: 7 Error: Runtime exited",
+    ]
+    events = [
+        {"eventId": str(n), "timestamp": n, "logStreamName": "2026/01/01/[3]abc", "message": line}
+        for n, line in enumerate(lines)
+    ]
+    assert [line for _, line in logs.read_log(Answers(events), 15, errors=True)] == [lines[0].rstrip(), *lines[2:]]
+    assert next(logs.read_log(Answers(events), 15, errors=False)) == ("[3]abc", lines[0].rstrip())
 
 
 @pytest.mark.parametrize(

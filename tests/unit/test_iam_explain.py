@@ -14,8 +14,16 @@ from iampolicy.explain.error_parser import Question, parse
 from iampolicy.explain.simulation import DecisionInput
 from iampolicy.policy.document import parse_policy
 from iampolicy.policy.evaluate import Caller, Request, Rights
+from ops.core.errors import AwsError
 from ops.iam import expectations, roles
-from ops.iam.explain import LINES, RoleFolders, build_explanation_data, format_explanation, insert_placeholders
+from ops.iam.explain import (
+    LINES,
+    RoleFolders,
+    build_explanation_data,
+    format_explanation,
+    gather_evidence,
+    insert_placeholders,
+)
 from tests.conftest import settings_of
 
 SETTINGS = settings_of()
@@ -122,9 +130,9 @@ def test_policy_named_by_aws_is_kept():
 FOLDERS = RoleFolders(WANTED, SETTINGS)
 
 
-def evidence(have=FILES, bucket=None):
+def evidence(have=FILES, bucket=None, by_files=False):
     prefix = SETTINGS.build_role_name("")
-    return diagnosis.Evidence(have, FILES, ACCOUNT, SETTINGS.aws.region, prefix, lambda arn: bucket)
+    return diagnosis.Evidence(have, FILES, ACCOUNT, SETTINGS.aws.region, prefix, lambda arn: bucket, by_files)
 
 
 def changed(role, **more):
@@ -268,7 +276,7 @@ def test_unreadable_policy_layer_stays_denied(why, explicit):
 
 def test_missing_principal_is_reported():
     _, said = explain(denied(f"arn:aws:sts::{ACCOUNT}:assumed-role/gone/me", "iam:GetRole", "*"), evidence())
-    assert "there is no arn:aws:sts::${account}:assumed-role/gone/me" in said
+    assert f"there is no arn:aws:sts::{ACCOUNT}:assumed-role/gone/me" in said
     bare = replace(FILES, roles={})
     _, said = explain(denied(session("operator"), "iam:GetRole", "*"), evidence(bare))
     assert "Next: invoke iam.apply --role operator" in said
@@ -291,10 +299,18 @@ def test_key_ids_and_account_numbers_are_not_printed():
     key, other = "AKIAIOSFODNN7EXAMPLE", "999988887777"
     for resource in (f"arn:aws:iam::{ACCOUNT}:user/{key}", f"arn:aws:lambda:us-east-1:{other}:function:f"):
         found, said = explain(denied(session("operator"), "iam:GetUser", resource), evidence())
-        whole = said + json.dumps(build_explanation_data(found, FOLDERS))
-        assert key not in whole
-        assert ACCOUNT not in whole
+        data = json.dumps(build_explanation_data(found, evidence(), FOLDERS))
+        assert key not in said + data
+        assert ACCOUNT not in data
         assert f":{other}:" not in said.splitlines()[0]
+
+
+def test_arns_for_people_can_be_pasted_and_statements_are_for_files():
+    _, said = explain(denied(session("operator"), "sagemaker:AddTags", MODEL), evidence())
+    prose = [line for line in said.splitlines() if not line.startswith("  ")]
+    assert MODEL in said.splitlines()[0]
+    assert not [line for line in prose if "${" in line]
+    assert "${account}" in said
 
 
 @pytest.mark.parametrize("kind", ["role", "user", "policy"])
@@ -307,6 +323,137 @@ def test_existing_iam_resources_are_found_by_name(kind):
     assert found.question.resource == f"arn:aws:iam::{ACCOUNT}:{kind}/{path}{names[kind]}"
     assert found.denied
     assert said.startswith(f"Hop 1 of 4, the caller's own action: kennel-demo-operator requests {action}")
+
+
+def test_role_that_may_already_comes_before_a_wider_one():
+    """An auditor that wants to deploy takes the role operator; its own policies stay narrow."""
+    asked = denied(session("auditor"), "sagemaker:CreateModel", f"{MODEL[:-3]}kennel-demo-1")
+    found, said = explain(asked, evidence())
+    assert said.index("The role operator may do this already: take that role instead.") < said.index("Smallest change")
+    assert build_explanation_data(found, evidence(), FOLDERS)["able_roles"] == ["operator"]
+    for other in (
+        denied(session("operator"), "sagemaker:AddTags", MODEL),  # no role may
+        denied(
+            session("ec2-box"), "s3:PutObject", f"arn:aws:s3:::{BUCKET}/shards/x"
+        ),  # a service's role, not a person's
+    ):
+        assert "may do this already" not in explain(other, evidence())[1]
+
+
+SHORT = f"arn:aws:iam::{ACCOUNT}:role/kennel-demo-"
+
+
+def test_principal_without_its_path_is_found():
+    found, said = explain(denied(f"{SHORT}operator", "sagemaker:AddTags", MODEL), evidence())
+    assert found.asked.request.caller.arn == OPERATOR
+    assert "there is no" not in said
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        denied(session("operator"), "iam:PassRole", f"{SHORT}lambda-invoke"),
+        denied(session("operator"), "sts:AssumeRole", f"{SHORT}lambda-invoke"),
+        NO_LAMBDA + f" {SHORT}lambda-invoke",
+        denied(
+            session("operator"), "iam:GetRole", f"arn:aws:iam::{ACCOUNT}:role/kennel/other/kennel-demo-lambda-invoke"
+        ),
+    ],
+)
+def test_resource_without_its_path_names_the_right_arn(text):
+    """A statement for it, or iam.apply, would change nothing."""
+    found, said = explain(text, evidence())
+    assert found.denied
+    assert f"the ARN of kennel-demo-lambda-invoke is {LAMBDA}. Name the role by that ARN." in said
+    assert "Smallest change" not in said
+    assert "iam.apply" not in said
+
+
+@pytest.mark.parametrize(
+    ("text", "asked"),
+    [
+        (
+            f"ClientError: Data download failed: s3://{BUCKET}/shards/x: An error occurred (403) when calling the HeadObject operation: Forbidden",
+            Question(4, "s3:HeadObject", f"arn:aws:s3:::{BUCKET}/shards/x", "sagemaker.amazonaws.com"),
+        ),
+        (
+            f"ClientError: Artifact upload failed: s3://{BUCKET}/releases/m.tar.gz: Access Denied",
+            Question(4, "s3:PutObject", f"arn:aws:s3:::{BUCKET}/releases/m.tar.gz", "sagemaker.amazonaws.com"),
+        ),
+        (
+            f'Data download failed for role "{EXECUTION}": s3://{BUCKET}/shards/: (AccessDenied) when calling the ListObjectsV2 operation',
+            Question(4, "s3:ListObjectsV2", f"arn:aws:s3:::{BUCKET}", EXECUTION, (("s3:prefix", "shards/"),)),
+        ),
+        (
+            f"{session('operator')}: fatal error: s3://{BUCKET}/datasets/x: An error occurred (403) when calling the HeadObject operation: Forbidden",
+            Question(1, "s3:HeadObject", f"arn:aws:s3:::{BUCKET}/datasets/x", session("operator")),
+        ),
+        (
+            f"AWS refused GetObject: AccessDenied: Access Denied arn:aws:s3:::{BUCKET}/k.",
+            Question(1, "s3:GetObject", f"arn:aws:s3:::{BUCKET}/k"),
+        ),
+        (
+            f"AWS refused AssumeRole: AccessDenied: User: {ME} is not authorized to perform: sts:AssumeRole on resource: {OPERATOR} "
+            "Each command assumes its own role of the stack. Create the roles: invoke iam.apply; check them: invoke doctor",
+            Question(1, "sts:AssumeRole", OPERATOR, ME),
+        ),
+    ],
+)
+def test_what_the_pasted_text_names_needs_no_flags(text, asked):
+    assert parse(text).questions[0] == asked
+
+
+def test_failed_download_of_a_job_is_explained_without_flags():
+    text = f"Data download failed: s3://{BUCKET}/shards/x: An error occurred (403) when calling the HeadObject operation: Forbidden"
+    found, said = explain(text, evidence(without_statement("sagemaker-execution", "ReadInput")))
+    assert "assumed: kennel-demo-sagemaker-execution" in said
+    assert (found.question.action, found.drift) == ("s3:GetObject", True)
+    assert "Next: invoke iam.diff --role sagemaker-execution" in said
+
+
+HUMAN = f"arn:aws:iam::{ACCOUNT}:user/pat"
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        (denied(session("operator"), "sagemaker:AddTags", MODEL), "Denied by the files: no identity policy"),
+        (denied(session("operator"), "iam:PassRole", LAMBDA), "Allowed by the files: allowed by identity"),
+        (denied(HUMAN, "sts:AssumeRole", OPERATOR), "Bool aws:MultiFactorAuthPresent requires true"),
+    ],
+)
+def test_explanation_by_files_says_so(text, says):
+    """Nothing is claimed about an account that was not read: neither what is allowed today, nor who is there."""
+    found, said = explain(text, evidence(by_files=True))
+    assert says in said
+    assert "today" not in said
+    assert "there is no" not in said
+    assert "Next: invoke iam.apply" in said
+    assert build_explanation_data(found, evidence(by_files=True), FOLDERS)["source"] == "files"
+
+
+class Unreadable:
+    """An account whose IAM this caller may not read."""
+
+    def __init__(self, call):
+        self.call_name = call
+
+    def iterate_pages(self, service, call, **args):
+        raise AwsError(self.call_name, "AccessDenied", "no")
+
+
+@pytest.mark.parametrize(
+    ("call", "says"),
+    [
+        ("AssumeRole", "role kennel-demo-auditor cannot be assumed"),
+        ("GetAccountAuthorizationDetails", "AWS refused GetAccountAuthorizationDetails: AccessDenied: no"),
+    ],
+)
+def test_unreadable_account_is_explained_by_files(call, says, capsys):
+    found, _ = gather_evidence(Unreadable(call), SETTINGS)
+    assert found.by_files
+    assert found.have.roles.keys() == FILES.roles.keys()
+    assert f"Cannot read the account's IAM: {says}. This goes by iam_policies/" in capsys.readouterr().err
 
 
 def test_placeholders_reproduce_the_text():
@@ -388,11 +535,11 @@ def edited(asked, fix):
 @given(ASKED)
 def test_offered_changes_suffice_and_each_is_needed(asked):
     found = diagnosis.find_smallest_fixes(asked)
-    assert bool(found) is not asked.decision().allowed
+    assert bool(found) is not asked.decide().allowed
     for number, fix in enumerate(found):
-        assert not asked.decision().allowed, f"{found[number:]} change nothing"
+        assert not asked.decide().allowed, f"{found[number:]} change nothing"
         asked = edited(asked, fix)
-    assert asked.decision().allowed
+    assert asked.decide().allowed
 
 
 TEXT = st.text(max_size=300) | st.builds(
@@ -428,7 +575,7 @@ def test_any_text_is_explained_or_rejected(text, pieces, cut):
     said = format_explanation(explained, evidence(), FOLDERS)
     assert said.count("\n") < LINES
     assert all(c.isprintable() or c == "\n" for c in said)
-    json.dumps(build_explanation_data(explained, FOLDERS))
+    json.dumps(build_explanation_data(explained, evidence(), FOLDERS))
 
 
 @pytest.mark.parametrize(

@@ -7,11 +7,12 @@ import pytest
 from iampolicy.account.snapshot import Principal, Snapshot
 from iampolicy.errors import InputError
 from iampolicy.explain import simulation
+from iampolicy.explain.other_resources import list_other_resources
 from iampolicy.explain.simulation import DecisionInput
 from iampolicy.policy.document import parse_policy
 from iampolicy.policy.evaluate import Request
 from ops.core.errors import AwsError
-from ops.iam import roles
+from ops.iam import expectations, roles
 from ops.iam.simulate import compare_with_aws, read_resource_policy
 from tests.conftest import settings_of
 
@@ -265,7 +266,106 @@ def test_foreign_resource_policy_is_reported_as_unknown():
     assert read_resource_policy(request, Snapshot(), None) == (
         None,
         ["The policies of account 763104351884 cannot be read: it has to allow this too."],
+        True,
     )
+
+
+IMAGE = "arn:aws:ecr:us-east-1:763104351884:repository/pytorch"
+KEY = f"arn:aws:kms:us-east-1:{ACCOUNT}:key/k"
+
+
+@pytest.mark.parametrize(
+    ("statements", "action", "resource", "verdict", "code"),
+    [
+        ([allow("ecr:BatchGetImage")], "ecr:BatchGetImage", IMAGE, "unknown", 7),
+        ([allow("kms:Decrypt")], "kms:Decrypt", KEY, "unknown", 7),
+        ([allow("sts:AssumeRole")], "sts:AssumeRole", "arn:aws:iam::763104351884:role/theirs", "unknown", 7),
+        ([allow("ecr:*"), allow("ecr:*") | {"Effect": "Deny"}], "ecr:BatchGetImage", IMAGE, "explicitDeny", 4),
+        ([allow("s3:GetObject")], "ecr:BatchGetImage", IMAGE, "implicitDeny", 4),
+        ([allow("ecr:*")], "ecr:BatchGetImage", IMAGE.replace("763104351884", ACCOUNT), "allowed", 0),
+    ],
+)
+def test_decision_of_an_unread_policy_is_unknown(offline, tmp_path, statements, action, resource, verdict, code):
+    """A machine that reads only the decision must not take our half of it for the whole."""
+    held = [{"PolicyName": "p", "PolicyDocument": {"Version": "2012-10-17", "Statement": statements}}]
+    role = {"RoleName": "r", "Arn": f"arn:aws:iam::{ACCOUNT}:role/r", "AssumeRolePolicyDocument": {"Statement": []}}
+    (tmp_path / "iam.json").write_text(json.dumps({"RoleDetailList": [role | {"RolePolicyList": held}]}))
+    words = ("r", action, resource, "--snapshot", str(tmp_path / "iam.json"))
+    data = json.loads(run(offline, *words, "--json", code=code))
+    assert (data["decision"], bool(data["unread"])) == (verdict, ACCOUNT not in resource or "kms" in resource)
+    assert run(offline, *words, code=code).startswith(verdict)
+
+
+ENDPOINT = f"arn:aws:sagemaker:us-east-1:{ACCOUNT}:endpoint"
+RUN = "ec2:RunInstances"
+SUBNET, INSTANCE, AMI = (
+    f"arn:aws:ec2:us-east-1:{n}:{kind}"
+    for n, kind in ((ACCOUNT, "subnet/s"), (ACCOUNT, "instance/i"), ("", "image/ami-1"))
+)
+
+
+@pytest.mark.parametrize(
+    ("statements", "action", "resource", "others"),
+    [
+        ([allow("sagemaker:UpdateEndpoint", f"{ENDPOINT}/shop-*")], "sagemaker:UpdateEndpoint", f"{ENDPOINT}/shop-1", {"endpoint-config": []}),
+        (
+            [allow("sagemaker:*Endpoint", [f"{ENDPOINT}/shop-*", f"{ENDPOINT}-config/shop-*"])],
+            "sagemaker:UpdateEndpoint",
+            f"{ENDPOINT}/shop-1",
+            {"endpoint-config": [f"{ENDPOINT}-config/shop-*"]},
+        ),
+        ([allow("sagemaker:CreateEndpoint")], "sagemaker:CreateEndpoint", f"{ENDPOINT}-config/c", {"endpoint": ["*"]}),
+        ([allow("sagemaker:DeleteEndpoint")], "sagemaker:DeleteEndpoint", f"{ENDPOINT}/e", {}),
+        ([allow("sagemaker:UpdateEndpoint")], "sagemaker:UpdateEndpoint", "*", {}),
+        ([allow(RUN)], RUN, AMI, {kind: ["*"] for kind in ("instance", "network-interface", "security-group", "subnet")}),
+        (
+            [allow(RUN, [SUBNET, INSTANCE])],
+            RUN,
+            SUBNET,
+            {"image": [], "instance": [INSTANCE], "network-interface": [], "security-group": []},
+        ),
+        ([allow("iam:GenerateServiceLastAccessedDetails", OPERATOR)], "iam:GenerateServiceLastAccessedDetails", OPERATOR, {}),
+    ],
+)  # fmt: skip
+def test_other_resources_of_the_call_are_named(statements, action, resource, others):
+    found = list_other_resources(asked(principal("r", *statements), action, resource))
+    assert {one.kind: list(one.allowed_on) for one in found} == others
+
+
+def test_call_is_denied_where_its_other_resource_is(offline, tmp_path):
+    role = {"RoleName": "r", "Arn": f"arn:aws:iam::{ACCOUNT}:role/r", "AssumeRolePolicyDocument": {"Statement": []}}
+    text = {"Statement": [allow("sagemaker:UpdateEndpoint", f"{ENDPOINT}/shop-*")]}
+    page = {"RoleDetailList": [role | {"RolePolicyList": [{"PolicyName": "p", "PolicyDocument": text}]}]}
+    (tmp_path / "iam.json").write_text(json.dumps(page))
+    words = ("r", "sagemaker:UpdateEndpoint", f"{ENDPOINT}/shop-1", "--snapshot", str(tmp_path / "iam.json"))
+    said = run(offline, *words, code=4)
+    assert said.startswith(f"implicitDeny: the call needs endpoint-config ({ENDPOINT}-config/*) too")
+    assert "On the resource itself: allowed by identity: p / S" in said
+    assert json.loads(run(offline, *words, "--json", code=4))["decision"] == "implicitDeny"
+
+
+def test_allowed_calls_of_the_stack_lack_no_other_resource():
+    """What expect.toml allows on one resource is allowed on the others that the call needs."""
+    for want in roles.read_roles(SETTINGS):
+        held = FILES.roles[SETTINGS.build_role_name(want.role)]
+        for one in expectations.read_expectations(want.role, SETTINGS):
+            if one.kind == "allowed":
+                request = expectations.build_request(one, held)
+                others = list_other_resources(DecisionInput(request, FILES.rights(held)))
+                assert [o.kind for o in others if not o.allowed_on] == [], one.label
+
+
+def test_missing_resource_is_explained(offline):
+    done = offline("iam.simulate", "operator", "s3:GetObject", ok=False)
+    assert done.code == 1
+    assert "resource: ARN of the resource, or '*'" in done.said
+
+
+def test_role_named_without_its_path_is_pointed_out():
+    p = principal("r", allow("*"))
+    short = f"arn:aws:iam::{ACCOUNT}:role/kennel-demo-operator"
+    _, unread, _ = read_resource_policy(asked(p, "sts:AssumeRole", short).request, FILES, None)
+    assert unread == [f"There is no role {short} in this account. The ARN of kennel-demo-operator is {OPERATOR}"]
 
 
 def test_attached_policy_without_a_text_is_reported(offline, tmp_path):
@@ -274,5 +374,6 @@ def test_attached_policy_without_a_text_is_reported(offline, tmp_path):
     role = {"RoleName": "r", "Arn": f"arn:aws:iam::{ACCOUNT}:role/r", "AssumeRolePolicyDocument": {"Statement": []}}
     page = {"RoleDetailList": [role | {"AttachedManagedPolicies": [{"PolicyArn": gone}]}]}
     (tmp_path / "iam.json").write_text(json.dumps(page))
-    said = run(offline, "r", "ec2:DescribeInstances", "*", "--snapshot", str(tmp_path / "iam.json"), code=4)
+    said = run(offline, "r", "ec2:DescribeInstances", "*", "--snapshot", str(tmp_path / "iam.json"), code=7)
+    assert said.startswith("unknown: ")
     assert "gone is attached, but its document is missing" in said

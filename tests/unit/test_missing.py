@@ -1,15 +1,21 @@
 """What a command says of a thing that is not there: a job, a log group, a release's dataset, a price."""
 
+import json
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
 
+from ops.core.aws.account import Account
 from ops.core.errors import AwsError, OpsError
-from ops.endpoint import status
-from ops.endpoint.status import Status, describe_status
+from ops.endpoint import plan, status
+from ops.endpoint.status import Status, describe_metrics, describe_status
 from ops.jobs import follow, training_jobs
-from ops.releases import build
+from ops.releases import build, history
+from ops.releases.records import ReleaseSummary
+from ops.stack import checks
 from tests.conftest import settings_of
+from tests.in_process import run_invoke
 
 JOBS = ["jobs/kennel-demo-sm1-1a2b3c4d/", "jobs/kennel-demo-sm2-99999999/"]
 
@@ -50,14 +56,16 @@ def test_endpoint_log_group_that_is_gone_is_named():
         raise AwsError("FilterLogEvents", "ResourceNotFoundException", "The specified log group does not exist.")
 
     with pytest.raises(OpsError, match=r"/aws/sagemaker/Endpoints/kennel-demo is missing.*invoke sm\.deploy"):
-        status.read_log(account_of({"EndpointName": "kennel-demo"}, refuse), 15, False)
+        list(status.read_log(account_of({"EndpointName": "kennel-demo"}, refuse), 15, False))
 
 
 def test_training_log_group_that_is_gone_is_named():
     account = account_of()
-    account.call_or_none = lambda service, call, *args, **kwargs: {} if call == "describe_training_job" else None
+    account.call_or_none = lambda service, call, *args, **kwargs: (
+        {"TrainingJobStatus": "Completed"} if call == "describe_training_job" else None
+    )
     with pytest.raises(OpsError, match=r"/aws/sagemaker/TrainingJobs is missing.*invoke sm\.train"):
-        follow.read_log(account, "kennel-demo-sm1-1a2b3c4d")
+        list(follow.read_log(account, "kennel-demo-sm1-1a2b3c4d"))
 
 
 def test_status_shows_all_but_an_unknown_price():
@@ -69,11 +77,106 @@ def test_status_shows_all_but_an_unknown_price():
     assert row.count("?") == 2
 
 
+def test_unhealthy_status_names_the_next_command():
+    seen = Status(
+        "kennel-demo", "InService", "config", 1, 1, "ml.m5.large", 5, 2, 15, 0.1, 0.2, "", "2026-12-01T00:00Z", 3
+    )
+    assert describe_status(seen, "").splitlines()[-1] == "Find the cause: invoke sm.logs --errors"
+    assert describe_status(replace(seen, errors_5xx=0), "no capacity").splitlines()[-2:] == [
+        "last failure: no capacity",
+        "Find the cause: invoke sm.logs --errors",
+    ]
+
+
 def test_missing_release_file_names_its_job(monkeypatch):
     digest = "a" * 64
     summary = SimpleNamespace(job="kennel-demo-sm1-1a2b3c4d", tar="sum")
     monkeypatch.setattr(build, "list_release_digests", lambda account: [digest])
     monkeypatch.setattr(build, "read_summary", lambda account, found: summary)
     monkeypatch.setattr(build, "is_whole", lambda account, release, tar: False)
-    with pytest.raises(OpsError, match=r"Rebuild it: invoke sm\.deploy --job kennel-demo-sm1-1a2b3c4d"):
+    with pytest.raises(OpsError, match=r"--job kennel-demo-sm1-1a2b3c4d\. See: invoke runbook.show artefact-missing"):
         build.find_release(account_of(), digest[:12])
+
+
+JOB = "kennel-demo-sm1-1a2b3c4d"
+
+
+def plant_releases(monkeypatch, whole, digests=("a" * 64,)):
+    """Releases of JOB; `whole` are the digests whose file is in the bucket, unchanged."""
+    summary = {
+        "tar": "sum",
+        "classes": [],
+        "accuracy": 0.9,
+        "pictures": 1,
+        "data": "d",
+        "commit": "c",
+        "precisions": ["fp32"],
+    }
+    monkeypatch.setattr(build, "list_release_digests", lambda account: list(digests))
+    monkeypatch.setattr(
+        build, "read_summary", lambda account, digest: ReleaseSummary(digest=digest, job=JOB, **summary)
+    )
+    monkeypatch.setattr(build, "is_whole", lambda account, release, tar: release.digest in whole)
+    monkeypatch.setattr(history, "read_notes", lambda account: [])
+
+
+def test_releases_mark_a_missing_file(monkeypatch):
+    there, gone = "a" * 64, "b" * 64
+    plant_releases(monkeypatch, {there}, (there, gone))
+    monkeypatch.setattr(plan, "find_endpoint", lambda account: None)
+    monkeypatch.setattr(Account, "from_context", classmethod(lambda cls, c: account_of()))
+    ran = run_invoke(["sm.releases"], {})
+    lines = ran.out.splitlines()
+    assert ran.code == 7
+    assert [line.split()[0] for line in lines if "never deployed, FILE MISSING OR CHANGED" in line] == ["b" * 12]
+    assert (
+        lines[-2] == f"The file of release {'b' * 12} is missing or changed. Rebuild it: invoke sm.deploy --job {JOB}"
+    )
+    plant_releases(monkeypatch, {there})
+    assert run_invoke(["sm.releases"], {}).code == 0
+
+
+def test_release_without_any_file_names_its_job(monkeypatch):
+    """The job's own note still says which release was built from it."""
+    plant_releases(monkeypatch, set(), ())
+    account = account_of()
+    note = json.dumps({"digest": "c" * 64}).encode()
+    account.bucket.get_object_or_none = {f"jobs/{JOB}/release.json": note}.get
+    with pytest.raises(OpsError) as error:
+        build.find_release(account, "c" * 64)
+    assert (
+        str(error.value) == f"No release begins with 'cccccccccccc'. {JOB} can rebuild it: invoke sm.deploy --job {JOB}"
+    )
+    with pytest.raises(OpsError, match="No release begins with 'dd'. List the releases"):
+        build.find_release(account, "dd")
+
+
+@pytest.mark.parametrize(
+    ("groups", "ok", "found", "fix"),
+    [
+        (["Endpoints", "classify"], True, "2 log groups in use, none is missing", ""),
+        (["Endpoints"], False, "missing: /aws/lambda/kennel-demo-classify", "invoke lambda.deploy"),
+        ([], False, "missing: /aws/sagemaker/Endpoints/kennel-demo, /aws/lambda/kennel-demo-classify", "invoke sm.deploy lambda.deploy"),
+    ],
+    ids=["all", "one", "none"],
+)  # fmt: skip
+def test_doctor_looks_at_log_groups(monkeypatch, groups, ok, found, fix):
+    def list_groups(*args, logGroupNamePrefix, **kwargs):
+        return [{"logGroupName": logGroupNamePrefix}] if any(one in logGroupNamePrefix for one in groups) else []
+
+    account = account_of({"EndpointName": "kennel-demo"}, list_groups)
+    monkeypatch.setattr(checks, "Account", lambda settings, role: account)
+    assert checks.check_log_groups(account) == checks.Check("logs", ok, found, fix)
+
+
+@pytest.mark.parametrize(
+    ("refused", "said"),
+    [
+        (0, "refused (4xx): 0 of 12 requests"),
+        (5, "refused (4xx): 5 of 12 requests. Why: invoke runbook.show endpoint-4xx"),
+    ],
+)
+def test_metrics_count_refused_requests(refused, said):
+    point = {"minute": "17:36", "requests": 6.0, "each": 6.0, "errors_5xx": 0.0, "p50_ms": 1.0, "p99_ms": 2.0}
+    points = [point | {"errors_4xx": 0.0}, point | {"errors_4xx": float(refused)}]
+    assert describe_metrics(account_of(), points, []).splitlines()[-1] == said

@@ -97,11 +97,6 @@ def test_an_ascii_stdout_gets_other_letters_as_marks(monkeypatch):
     assert b"Gro?hund" in written.getvalue()
 
 
-def test_a_closed_stdout_is_no_terminal(monkeypatch):
-    monkeypatch.setattr(sys, "stdout", None)
-    assert "kennel-demo" in format_table(*STATUS)
-
-
 @pytest.mark.parametrize(
     ("stream", "env", "coloured"),
     [

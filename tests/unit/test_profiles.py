@@ -10,7 +10,7 @@ from botocore.httpsession import URLLib3Session
 
 from ops.core.aws.errors import explain_sdk_error
 from ops.core.aws.session import give_up_soon_without_network
-from tests.conftest import Cli
+from tests.conftest import Cli, write_settings
 
 ROLE = "role_arn = arn:aws:iam::123456789012:role/r\n"
 SSO = "sso_account_id = 123456789012\nsso_role_name = r\nsso_region = us-east-1\n"
@@ -147,3 +147,10 @@ def test_dead_local_proxy_is_not_taken_for_the_sandbox():
     assert "sandbox" not in str(
         explain_sdk_error(EndpointConnectionError(endpoint_url="https://sts.amazonaws.com/?127.0.0.1"))
     )
+
+
+def test_sandbox_in_another_folder_is_started_by_name(home):
+    cli = Cli(write_settings(home / "s.yaml", home / "elsewhere", "none"))
+    ran = cli("net.up", ok=False)
+    assert ran.code == 1
+    assert ran.err.endswith("elsewhere/aws/config. Is the sandbox running? To fix it: invoke sandbox.up\n")

@@ -7,13 +7,18 @@ import pytest
 from invoke.parser import Parser
 
 import tasks
+from ops.core import output
 from ops.core.paths import ROOT
+from ops.incidents import page_layout, runbooks
 
 PAGES = sorted((ROOT / "runbooks").glob("*.md"))
 DOCS = [path for path in sorted((ROOT / "docs").glob("*.md")) if path.stem != "needed-actions"]  # that one is generated
 READMES = [ROOT / "README.md", *(ROOT / name / "README.md" for name in ("sandbox", "iampolicy", "iam_policies"))]
 DOCUMENTS = [*PAGES, *READMES, *DOCS, ROOT / "CONTRIBUTING.md"]
 INCIDENTS = {
+    "artefact-missing",
+    "endpoint-4xx",
+    "logs-missing",
     "box-unreachable",
     "box-disk-full",
     "no-capacity",
@@ -103,3 +108,47 @@ def test_links_have_targets(path):
 def test_index_names_every_page():
     index = (ROOT / "runbooks" / "README.md").read_text()
     assert [p.name for p in PAGES if p.name != "README.md" and f"({p.name})" not in index] == []
+
+
+@pytest.mark.parametrize("path", [path for path in PAGES if path.stem != "README"], ids=lambda p: p.stem)
+def test_layout_breaks_no_command(path):
+    """A command that a terminal shows on two lines is pasted as two; prose and tables are wrapped."""
+    page = runbooks.render_page(path.read_text(), "/home/someone/settings/of/the/production/account.yaml")
+    shown = [line for line, _ in page_layout.layout_page(page, 60, output.format_blocks)]
+    text = "\n".join(shown)
+    spans = [*re.findall(r"`(\$ [^`\n]+)`", page), *re.findall(r"^\s*\$ .+$", page, re.M)]
+    assert spans
+    assert [span for span in spans if span not in text] == []
+    assert "```" not in text
+    assert page_layout.HELD not in text
+
+
+def test_layout_keeps_lists_and_headings():
+    page = "# Title\n1. one two three\n   four five\n2. `$ invoke sm.status --minutes 60` ends\n```console\n$ invoke a\n```\ntext\n"
+    shown = list(page_layout.layout_page(page, 16, output.format_blocks))
+    assert shown[0] == ("Title", True)
+    assert [line for line, _ in shown[1:]] == [
+        "1. one two three", "   four five", "2.", "   `$ invoke sm.status --minutes 60`", "   ends", "", "$ invoke a", "", "text",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("page", "message"),
+    [
+        ("endpoint-4xx", 'AWS refused invoke_endpoint: ModelError: Received client error (400) from primary with message "no"'),
+        ("endpoint-4xx", "The function answers 415: content type text/plain; send one of image/jpeg"),
+        ("endpoint-5xx", 'ModelError: Received server error (503) from primary with message "no healthy instance"'),
+        ("artefact-missing", "The file of release 33345056614a in S3 is missing or changed. Rebuild it: invoke sm.deploy --job j"),
+        ("artefact-missing", "There is no model of j: s3://b/jobs/j/output/model.tar.gz is missing. Train it: invoke sm.train"),
+        ("logs-missing", "The log group /aws/sagemaker/Endpoints/kennel-demo is missing: it was deleted, or never created."),
+        ("logs-missing", "no line in the log"),
+        ("iam-denied", "x is not authorized to perform: s3:GetObject on resource: y because no identity-based policy allows it"),
+        ("training-failed", "kennel-demo-sm1-9ae4a210 ended Failed: AlgorithmError"),
+    ],
+)  # fmt: skip
+def test_page_is_found_by_the_message_as_printed(page, message):
+    assert page in [match.page for match in runbooks.search_pages(message)]
+
+
+def test_a_healthy_message_finds_no_incident():
+    assert runbooks.search_pages("kennel-demo serves release 33345056614a. 2 made. Next: invoke sm.status") == []

@@ -1,15 +1,23 @@
 """The local AWS as a process: it starts once, lets only its own in, and leaves nothing behind."""
 
+import io
+import json
 import os
 import subprocess
+import threading
+import weakref
+from collections import defaultdict
+from types import SimpleNamespace
 from urllib.parse import parse_qs
 
 import psutil
 import pytest
 
-from sandbox import processes, request_log
+from ops.core.errors import OpsError
+from sandbox import client, kept_state, processes, request_log, state
 from sandbox.faults import Fault, Faults
 from sandbox.http import routes
+from sandbox.world import Clock, World
 
 
 @pytest.mark.parametrize(
@@ -66,3 +74,102 @@ def test_processes_that_end_meanwhile_are_left_out():
     assert [pid for pid, *_ in rows] == [os.getpid()]
     assert rows[0][1] > 1 << 20
     assert "python" in rows[0][2]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "", "{half", "[]", "null", "7", '"text"', '{"pid": 1}',
+        *(json.dumps({"started": 1.0, "port": 1, "tunnel_port": 1, "token": "t", "pid": 1} | wrong) for wrong in (
+            {"pid": "x"}, {"pid": -5}, {"pid": 0}, {"pid": 10**20}, {"pid": 1.5}, {"pid": None}, {"started": "z"}, {"more": 1},
+        )),
+    ],
+)  # fmt: skip
+def test_stale_state_file_is_no_sandbox(tmp_path, content):
+    (tmp_path / "state.json").write_text(content)
+    assert state.read(tmp_path) is None
+    assert state.was_killed(tmp_path)
+
+
+def test_up_after_a_crash_says_what_is_gone(tmp_path, capsys):
+    (tmp_path / "state.json").write_text("{half")
+    (tmp_path / "boxes").mkdir()
+    assert client.prepare_folder(tmp_path) is False
+    said = capsys.readouterr().err.splitlines()
+    assert said == [
+        "The last sandbox ended without sandbox.down, and everything in it is gone.",
+        "Build the stack again: invoke demo, or invoke iam.apply data.up net.up",
+    ]
+    assert list(tmp_path.iterdir()) == []
+    assert client.prepare_folder(tmp_path) is False
+    assert capsys.readouterr().err == ""
+
+
+def test_kept_state_stays_until_it_is_read(tmp_path, capsys):
+    (tmp_path / state.KEPT_FILE).write_text(f"{state.fingerprint_code()}\n")
+    (tmp_path / "boxes").mkdir()
+    (tmp_path / "endpoints").mkdir()
+    assert client.prepare_folder(tmp_path) is True
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["boxes", state.KEPT_FILE]
+    (tmp_path / state.KEPT_FILE).write_text("python 3.1, moto 1, sandbox 0\n")
+    with pytest.raises(OpsError, match="written by another version"):
+        client.prepare_folder(tmp_path)
+    assert (tmp_path / "boxes").is_dir()
+
+
+class Record:
+    """A record of a store, as moto's are."""
+
+
+def test_writer_keeps_what_refers_to_one_another(tmp_path):
+    world = World(tmp_path, "t")
+    one = Record()
+    one.world, one.lock, one.done = world, threading.RLock(), threading.Event()
+    one.done.set()
+    tables = {
+        "both": [one, one],
+        "weak": weakref.WeakValueDictionary(a=one),
+        "lazy": defaultdict(lambda: {}, a={"b": 1}),  # noqa: PIE807  as moto has it
+    }
+    file = io.BytesIO()
+    kept_state.Writer(file).dump(tables)
+    file.seek(0)
+    other = World(tmp_path, "t")
+    found = kept_state.Reader(file, other).load()
+    assert found["both"][0] is found["both"][1] is found["weak"]["a"]
+    assert found["both"][0].world is other
+    assert found["both"][0].done.is_set()
+    with found["both"][0].lock:
+        assert found["lazy"]["new"] == {}
+    assert found["lazy"]["a"] == {"b": 1}
+
+
+def test_resumed_clock_goes_on_with_its_lead():
+    resumed = Clock.resume(500.0, 400.0, 3.0)
+    assert 500 <= resumed.now() < 501
+    assert 400 <= resumed.get_offset() < 401
+    assert resumed.speed == 3.0
+
+
+def test_keep_names_all_unfinished_work(tmp_path):
+    world = World(tmp_path, "t")
+    assert list(kept_state.list_unfinished_work(world)) == []
+    world.sagemaker.endpoints = {"e": SimpleNamespace(record=SimpleNamespace(endpoint_status="Updating"))}
+    world.sagemaker.runs = {"j": SimpleNamespace(status="InProgress"), "done": SimpleNamespace(status="Failed")}
+    record = SimpleNamespace(hyper_parameter_tuning_job_status="InProgress")
+    world.sagemaker.searches = {"t": SimpleNamespace(record=record)}
+    world.builds = {"b": SimpleNamespace(record={"buildComplete": False})}
+    world.functions.provisioned = {("f", "live"): {"Status": "IN_PROGRESS"}}
+    world.scaling.in_progress = {"endpoint/e": {}}
+    with pytest.raises(ValueError, match="^work is in progress: ") as refused:
+        kept_state.keep(world)
+    for part in (
+        "endpoint e is Updating",
+        "training job j is InProgress",
+        "tuning job t is InProgress",
+        "image build b runs",
+        "function f gets its",
+    ):
+        assert part in str(refused.value)
+    assert not world.is_stopping
+    assert not (tmp_path / state.KEPT_FILE).exists()

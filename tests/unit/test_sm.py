@@ -235,8 +235,15 @@ def test_job_name_follows_from_data_code_settings_and_hosts():
     assert len(names) == 4
 
 
+def test_alarms_of_a_rollout_cost_nothing_in_the_end():
+    names = ["kennel-demo-rollout-5xx", "kennel-demo-rollout-latency"]
+    rollout = [*alarms.guard_steps(SETTINGS, "config"), *alarms.remove_guard_steps(names)]
+    assert [step.sign for step in rollout] == ["+", "+", "-"]
+    assert sum(step.dollars_per_hour for step in rollout) == pytest.approx(0)
+
+
 def test_indivisible_batch_is_rejected():
-    with pytest.raises(OpsError, match="is not divisible by 3 hosts"):
+    with pytest.raises(OpsError, match="64 is not divisible by 3 hosts. Set it to 63 or 66. Nothing was started."):
         spec.build_spec(SETTINGS, DATA, "sm", 3)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
@@ -21,7 +21,7 @@ from ops.core.bucket import Bucket
 from ops.core.errors import AwsError, OpsError
 from ops.core.files import name_path
 from ops.core.masking import mask_keys
-from ops.core.output import say
+from ops.core.output import say, show_elapsed
 from ops.core.paths import WORK
 from ops.core.settings import Settings
 from ops.core.settings import load as load_settings
@@ -133,9 +133,12 @@ class Account:
 
     def list_all(self, service: str, call: str, key: str, **args: Any) -> list[Any]:
         """Return all items under `key`, over all pages. Raises AwsError."""
+        return [item for page in self.iterate_pages(service, call, **args) for item in page.get(key, [])]
+
+    def iterate_pages(self, service: str, call: str, **args: Any) -> Iterator[dict[str, Any]]:
+        """Yield the pages of one call. Raises AwsError."""
         try:
-            paginator = self.client(service).get_paginator(call)
-            return [item for page in paginator.paginate(**args) for item in page.get(key, [])]
+            yield from self.client(service).get_paginator(call).paginate(**args)
         except ClientError as error:
             raise self._convert_error(error) from error
 
@@ -185,18 +188,20 @@ class Account:
             log.write(json.dumps(line, default=str) + "\n")
 
     def wait(self, wait: Wait) -> Any:
-        """Poll `wait.until` while it returns a string, printing each new state; return its first other value.
+        """Poll `wait.until` while it returns a string, showing its state; return its first other value.
 
         Ctrl-C changes nothing in AWS. Raises OpsError when `wait.timeout_s` have passed, and whatever `wait.until` raises.
         """
-        started, seen = time.monotonic(), ""
+        started = time.monotonic()
+        with show_elapsed(wait.what) as show_state:
+            return self._poll(wait, started, show_state)
+
+    def _poll(self, wait: Wait, started: float, show_state: Callable[[str], None]) -> Any:
         for pause in iterate_poll_intervals():
             state = wait.until(self)
             if not isinstance(state, str):
                 return state
-            if state != seen:
-                say(f"  {wait.what}: {state} ({time.monotonic() - started:.0f} s)")
-                seen = state
+            show_state(state)
             if time.monotonic() - started > wait.timeout_s:
                 raise OpsError(
                     f"Timed out waiting for {wait.what} after {wait.timeout_s:.0f} s: still {state}. Run the same command again to wait on."

@@ -73,9 +73,10 @@ def explain_missing_profile(session: Any, settings: Settings) -> OpsError:
     where, profile = settings.aws.config_file or "~/.aws/config", settings.aws.profile
     near = find_nearest(profile, session.available_profiles)
     guess = f" Did you mean {near!r}? Set aws.profile." if near else ""
-    if "sandbox" in where:
+    is_sandbox = profile == "sandbox" and where.endswith("/aws/config")  # wherever its folder is
+    if is_sandbox:
         guess += " Is the sandbox running?"
-    fix = "invoke sandbox.up" if "sandbox" in where else build_command(settings, "configure")
+    fix = "invoke sandbox.up" if is_sandbox else build_command(settings, "configure")
     return ProfileError(f"There is no AWS profile {profile!r} in {where}.{guess}", fix)
 
 
