@@ -33,6 +33,10 @@ def invoke_function(account: Account, event: dict[str, Any]) -> dict[str, Any]:
             raise OpsError(
                 f"There is no function {account.settings.function_name}:{ALIAS}. Create it: invoke lambda.deploy"
             ) from error
+        if error.says("TooManyRequestsException"):
+            raise OpsError(
+                f"{error}. See what the limits admit: invoke lambda.concurrency. See runbooks/lambda-throttled.md"
+            ) from error
         raise
     found = json.loads(answer["Payload"].read())
     if "FunctionError" in answer:

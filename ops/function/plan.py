@@ -179,6 +179,8 @@ def publish_steps(have: Facts, settings: Settings) -> Steps:
     )
     earlier = format_description(push_version(have.earlier, have.alias))
     yield Change("lambda", verb, {**name, "Name": ALIAS, "FunctionVersion": version, "Description": earlier}, why)
+    if have.provisioned and settings.fn.provisioned:
+        yield wait_for_concurrency()  # for the environments of the new version
 
 
 def describe_differences(have: dict[str, Any], want: dict[str, Any], differing: list[str]) -> str:
