@@ -12,25 +12,28 @@ from ops.core.task import Result, request_confirmation, run_plan, task
 from ops.core.text import escape_control_characters
 
 
-@task()
-def deploy(c: Context) -> Result | None:
+@task(help={"canary": "Percentage of the calls that the new version gets first, for fn.bake_s seconds."})
+def deploy(c: Context, canary: int = 0) -> Result | None:
     """Deploy lambda/ as a new function version behind the alias live.
 
     Runs lambda.preflight first. The new version is called before the alias moves
-    to it; if it fails, callers keep the version that is live. Sets reserved and
-    provisioned concurrency too.
+    to it; if it fails, callers keep the version that is live. With --canary, it
+    gets a part of the calls first; exit code 9 if one of them fails, and all go
+    back. Sets reserved and provisioned concurrency too.
 
-    Example: invoke lambda.deploy
+    Example: invoke lambda.deploy --canary 10
     """
     from ops.core.aws.account import Account
     from ops.function import plan, preflight
+    from ops.function.canary import check_share
 
     account = Account.from_context(c)
+    check_share(canary, account.settings.fn.bake_s)
     code = plan.package_function()
     account.guard()
     for warning in preflight.require_sound_package(code, account.settings):
         say(f"Warning: {warning.message}")
-    done = run_plan(c, account, plan.steps, plan.facts(account), code, account.settings)
+    done = run_plan(c, account, plan.steps, plan.facts(account), code, account.settings, canary)
     if c.config.run.dry:
         return None
     have = plan.facts(account)

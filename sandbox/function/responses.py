@@ -11,7 +11,7 @@ from urllib.parse import unquote
 from moto.awslambda.exceptions import ConflictException, UnknownAliasException
 from moto.awslambda.responses import LambdaResponse
 
-from sandbox.function import concurrency, states, validation, workers
+from sandbox.function import aliases, concurrency, states, validation, workers
 from sandbox.function.workers import ThrottledError
 from sandbox.world import get_world
 
@@ -37,7 +37,7 @@ class Functions(LambdaResponse):
                 "RequestEntityTooLargeException",
                 f"{len(self.raw_body)} byte payload is too large for the Invoke operation",
             )
-        function = self.backend.get_function(name, qualifier or None)
+        function = aliases.choose_function(self.backend, name, qualifier)
         validation.validate_payload(self.raw_body)
         invocation_type = self.headers.get("X-Amz-Invocation-Type", "RequestResponse")
         if invocation_type == "DryRun":

@@ -3,6 +3,7 @@
 import io
 import json
 import random
+import threading
 import time
 import zipfile
 
@@ -51,10 +52,10 @@ def deploy(make_stack, monkeypatch):
     cli("lambda.down", "--yes")
 
 
-def build_deploy(cli, monkeypatch):
+def build_deploy(cli, monkeypatch, *flags):
     def run(code, ok=True):
         monkeypatch.setattr(plan, "package_function", lambda: code)
-        return cli("lambda.deploy", ok=ok)
+        return cli("lambda.deploy", *flags, ok=ok)
 
     return run
 
@@ -230,3 +231,44 @@ def wait_for_log(cli, words):
     while words not in (said := cli("lambda.logs", "--errors").out):
         assert time.monotonic() < deadline, said
         time.sleep(0.1)
+
+
+class Callers:
+    """A caller in a thread, who calls the alias until the block ends; `answers` are their statuses and errors."""
+
+    def __init__(self, cli):
+        self.client, self.name = cli.account.client("lambda", "lambda"), cli.settings.function_name
+        self.ended, self.versions = threading.Event(), set()
+        self.thread = threading.Thread(target=self.call)
+
+    def call(self):
+        while not self.ended.is_set():
+            answer = self.client.invoke(FunctionName=self.name, Qualifier="live", Payload=b'{"image": ""}')
+            self.versions.add((answer["ExecutedVersion"], answer.get("FunctionError")))
+
+    def __enter__(self):
+        self.thread.start()
+        return self
+
+    def __exit__(self, *_):
+        self.ended.set()
+        self.thread.join()
+
+
+def test_canary_is_rolled_back_by_errors_and_goes_full_without(make_stack, monkeypatch):
+    cli = make_stack("canary", "fn: {provisioned: 0, reserved: 5, bake_s: 4}")
+    run = build_deploy(cli, monkeypatch, "--canary", "50")
+    run(GOOD)
+    assert json.loads(cli("lambda.status", "--json").out)["live"] == "1"
+    with Callers(cli) as callers:
+        failed = run(FAILING, ok=False)
+        assert failed.code == 9
+        assert "calls of version 2 ended in an error. Alias live is back on version 1" in failed.err
+        callers.versions.clear()
+        run(BUSY)  # it answers 503: no fault of the version
+    assert {("1", None), ("3", None)} <= callers.versions
+    assert json.loads(cli("lambda.status", "--json").out)["live"] == "3"
+    alias = cli.account.call("lambda", "get_alias", FunctionName=cli.settings.function_name, Name="live")
+    assert not alias.get("RoutingConfig", {}).get("AdditionalVersionWeights")
+    assert "version 1" in cli("lambda.rollback").out  # not 2, which never was live
+    cli("lambda.down", "--yes")

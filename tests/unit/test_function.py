@@ -11,10 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ops.core import plan as change
-from ops.core.errors import AwsError, OpsError
+from ops.core.errors import ROLLED_BACK, AwsError, OpsError
 from ops.core.paths import ROOT
 from ops.core.plan import Change
-from ops.function import kill_switch, logs, metrics, plan, preflight
+from ops.function import canary, kill_switch, logs, metrics, plan, preflight
 from ops.function.earlier_versions import MOST, format_description, parse_description
 from tests.conftest import settings_of
 
@@ -286,3 +286,94 @@ def test_preflight_findings_at_its_limits(size, found, foreign, severities):
 
 def test_shipped_handler_imports_only_what_lambda_has():
     assert preflight.find_foreign_imports(ROOT / "lambda") == set()
+
+
+def describe_alias_changes(steps):
+    found = [step.args for step in steps if isinstance(step, Change) and step.call == "update_alias"]
+    return [(one["FunctionVersion"], one.get("RoutingConfig", {}).get("AdditionalVersionWeights")) for one in found]
+
+
+def walk_canary(outcome):
+    """The steps of a deploy with a canary, whose watch ends with `outcome`."""
+
+    def answer(step):
+        if isinstance(step, change.Wait) and step.what == "the canary" and outcome:
+            raise outcome
+        return {"Version": "5"}
+
+    return change.walk_steps(plan.steps(plan.Facts(**{**COMPLETE, "alias_sha": "old"}), CODE, SETTINGS, 10), answer)
+
+
+def test_canary_gets_its_share_and_then_all_calls():
+    assert describe_alias_changes(walk_canary(None)) == [("3", {"5": 0.1}), ("5", {})]
+
+
+@pytest.mark.parametrize(
+    "outcome",
+    [
+        change.WaitFailed("1 of 7 calls of version 5 ended in an error."),
+        AwsError("GetMetricData", "AccessDenied", "no"),
+    ],
+    ids=["errors", "blind"],
+)
+def test_canary_that_fails_gets_no_more_calls(outcome):
+    walked = []
+    with pytest.raises(OpsError, match="Alias live is back on version 3") as error:
+        for step in walk_canary(outcome):
+            walked.append(step)
+    assert describe_alias_changes(walked) == [("3", {"5": 0.1}), ("3", {})]
+    assert error.value.code == ROLLED_BACK
+
+
+@pytest.mark.parametrize(
+    ("facts", "percent", "calls"),
+    [
+        ({"alias": None, "alias_sha": None}, 10, ["publish_version", "create_alias"]),
+        ({"alias_sha": "old", "reserved": 0}, 10, ["publish_version", "update_alias", "put_function_concurrency"]),
+        ({"canary": True}, 0, ["update_alias"]),
+    ],
+    ids=["first deploy", "stopped", "interrupted"],
+)
+def test_canary_needs_callers_and_a_version_before(facts, percent, calls):
+    steps = change.preview(plan.steps(plan.Facts(**{**COMPLETE, **facts}), CODE, SETTINGS, percent))
+    assert [step.call for step in steps if isinstance(step, Change)] == calls
+
+
+def test_rollback_ends_an_interrupted_canary():
+    have = plan.Facts(**{**COMPLETE, "canary": True, "earlier": ("2",)})
+    version = plan.choose_rollback_version(Versions(5), have)
+    steps = change.preview(plan.rollback_steps(have, version, SETTINGS))
+    assert (version, describe_alias_changes(steps)) == ("3", [("3", {})])
+
+
+@pytest.mark.parametrize(("percent", "bake_s"), [(51, 300), (-1, 300), (10, 0)])
+def test_canary_share_is_refused_unless_it_can_be_watched(percent, bake_s):
+    with pytest.raises(OpsError):
+        canary.check_share(percent, bake_s)
+
+
+@pytest.mark.parametrize(
+    ("errors", "line", "reason"),
+    [
+        (1.0, "", "1 of 4 calls of version 5 ended in an error"),
+        (0.0, '{"request_id": "x", "status": 500}', "Version 5 answered 1 times with 500"),
+        (0.0, '{"request_id": "x", "status": 503}', ""),
+        (0.0, "500", ""),
+    ],
+    ids=["error", "500", "endpoint busy", "other line"],
+)
+def test_canary_watch_counts_errors_and_answers_500(errors, line, reason):
+    at = datetime(2026, 1, 1, tzinfo=UTC)
+    counts = [
+        {"Id": name, "Timestamps": [at], "Values": [value]} for name, value in (("calls", 4.0), ("errors", errors))
+    ]
+    events = [
+        {"eventId": version, "timestamp": 0, "logStreamName": f"2026/01/01/[{version}]abc", "message": text}
+        for version, text in (("5", line), ("3", '{"status": 500}'))
+    ]
+    watch = canary.Watch({"FunctionName": "f", "Name": "live"}, "5", 300)
+    if reason:
+        with pytest.raises(change.WaitFailed, match=reason):
+            watch(Answers(counts, events))
+    else:
+        assert watch(Answers(counts, events)) == "4 calls, no error"
