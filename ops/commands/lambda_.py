@@ -219,6 +219,62 @@ def invoke(c: Context, picture: str = "", sample: int = 0, seed: int = 0, json: 
     return Result([asdict(one) for one in answers], text, changes=sent)
 
 
+@task(
+    help={
+        "remove": "Delete the URL; callers of it fail.",
+        "yes": "Skip the confirmation prompt.",
+        "json": "Print the result as JSON.",
+    }
+)
+def url(c: Context, remove: bool = False, yes: bool = False, json: bool = False) -> Result | None:
+    """Give the function an HTTPS address, for callers with IAM credentials.
+
+    A caller needs lambda:InvokeFunctionUrl and lambda:InvokeFunction on the alias
+    live, and signs its requests. No one else gets an answer.
+
+    Example: invoke lambda.url
+    """
+    from ops.core.aws.account import Account
+    from ops.function import plan
+    from ops.function import url as function_url
+
+    account = Account.from_context(c)
+    have, found = plan.require_function(account), function_url.read_url(account)
+    account.guard()
+    if remove:
+        if found:
+            request_confirmation(c, account, f"This deletes {found['FunctionUrl']}; callers of it will fail.", yes=yes)
+        done = run_plan(c, account, function_url.remove_steps, found, account.settings)
+        text = f"{account.settings.function_name} has no function URL. {done.text}"
+        return None if c.config.run.dry else Result({"url": None}, text, changes=done.changes)
+    done = run_plan(c, account, function_url.steps, have, found, account.settings)
+    if c.config.run.dry:
+        return None
+    address = function_url.require_url(account)
+    text = f"{address}\n{done.text} A page for people: invoke lambda.page --open"
+    return Result({"url": address, **done.data}, text, changes=done.changes)
+
+
+@task(help={"open": "Open the page in the browser.", "json": "Print the result as JSON."})
+def page(c: Context, open: bool = False, json: bool = False) -> Result:
+    """Write an HTML page: drop a picture, see its classes as bars.
+
+    The page calls the function URL with credentials that are pasted into it, and
+    holds none itself. It is one file, which needs no web server.
+
+    Example: invoke lambda.page --open
+    """
+    from ops.core.aws.account import Account
+    from ops.function.page import write_page
+
+    path = write_page(Account.from_context(c))
+    if open:
+        import webbrowser
+
+        webbrowser.open(path.resolve().as_uri())
+    return Result({"page": path}, str(path))
+
+
 @task(help={"yes": "Skip the confirmation prompt."})
 def down(c: Context, yes: bool = False) -> Result | None:
     """Delete the function with its versions and concurrency settings.

@@ -324,11 +324,12 @@ def provision_workers(world: World, function: Any, qualifier: str, count: int) -
 
 
 def discard_workers(world: World, name: str) -> None:
-    """End the idle workers of a deleted function and forget its provisioned concurrency."""
+    """End the idle workers of a deleted function and forget its provisioned concurrency and its URLs."""
     tables = world.functions
     with tables.lock:
         discarded = [worker for (function, _), idle in tables.idle.items() if function == name for worker in idle]
         tables.idle = {key: idle for key, idle in tables.idle.items() if key[0] != name}
         tables.provisioned = {key: config for key, config in tables.provisioned.items() if key[0] != name}
+        tables.urls = {key: config for key, config in tables.urls.items() if key[0] != name}
     for worker in discarded:
         worker.end()

@@ -5,10 +5,17 @@ import json
 import random
 import threading
 import time
+import urllib.error
+import urllib.request
 import zipfile
 
 import pytest
+from botocore.auth import SigV4Auth
+from botocore.awsrequest import AWSRequest
+from botocore.credentials import Credentials
 
+from ops.core.aws.account import Account
+from ops.core.errors import AwsError
 from ops.function import plan, preflight
 from tests.conftest import settings_of
 
@@ -271,4 +278,78 @@ def test_canary_is_rolled_back_by_errors_and_goes_full_without(make_stack, monke
     alias = cli.account.call("lambda", "get_alias", FunctionName=cli.settings.function_name, Name="live")
     assert not alias.get("RoutingConfig", {}).get("AdditionalVersionWeights")
     assert "version 1" in cli("lambda.rollback").out  # not 2, which never was live
+    cli("lambda.down", "--yes")
+
+
+ECHO = zip_handler(
+    "import json\n"
+    "def lambda_handler(event, context):\n"
+    "    if event.get('rawPath') == '/fail': raise ValueError\n"
+    "    kept = {name: event.get(name) for name in ('rawPath', 'rawQueryString', 'body', 'isBase64Encoded')}\n"
+    "    return {'statusCode': 418, 'headers': {'Retry-After': 7}, 'body': json.dumps(kept)}"
+)
+
+
+def post(url, body=b"", keys=None, content_type="application/json", **headers):
+    """Return (status, headers, body) of a POST, signed with `keys` if they are given."""
+    request = AWSRequest("POST", url, data=body, headers={"Content-Type": content_type, **headers})
+    if keys:
+        SigV4Auth(keys, "lambda", "us-east-1").add_auth(request)
+    sent = urllib.request.Request(url, body, dict(request.headers), method="POST")
+    try:
+        with urllib.request.urlopen(sent, timeout=30) as answer:
+            return answer.status, answer.headers, answer.read().decode()
+    except urllib.error.HTTPError as error:
+        return error.code, error.headers, error.read().decode()
+
+
+def test_function_url_answers_signed_requests_only(deploy):
+    cli, run = deploy
+    assert "has no alias live yet" in failing_url_before_the_alias(cli, run)
+    run(ECHO)
+    url = cli("lambda.url").out.splitlines()[0]
+    assert "0 made" in cli("lambda.url").out
+    operator = Account(cli.settings, role="operator")
+    keys = operator.credentials().get_frozen_credentials()
+    auditor = Account(cli.settings, role="auditor").credentials().get_frozen_credentials()
+    status, headers, body = post(f"{url}a%20b?x=1", b'{"a": 1}', keys)
+    assert (status, headers["Retry-After"]) == (418, "7")
+    assert json.loads(body) == {
+        "rawPath": "/a b",
+        "rawQueryString": "x=1",
+        "body": '{"a": 1}',
+        "isBase64Encoded": False,
+    }
+    binary = json.loads(post(url, b"\xff", keys, content_type="image/png")[2])
+    assert (binary["body"], binary["isBase64Encoded"]) == ("/w==", True)
+    assert post(f"{url}fail", b"{}", keys)[0] == 502
+    assert post(url, b"{}")[0] == 403
+    assert post(url, b"{}", auditor)[2] == '{"Message": "Forbidden"}'
+    forged = Credentials(keys.access_key, "x" * 40, keys.token)
+    assert "signature we calculated does not match" in post(url, b"{}", forged)[2]
+    assert post(url, b"{}", keys, Origin="https://evil.example")[1]["Access-Control-Allow-Origin"] == "*"
+    with pytest.raises(AwsError, match="not authorized to perform: lambda:UpdateFunctionUrlConfig"):
+        operator.call("lambda", "update_function_url_config", FunctionName=cli.settings.function_name, Qualifier="live", AuthType="NONE")  # fmt: skip
+    cli("lambda.concurrency", "--stop")
+    assert post(url, b"{}", keys)[0] == 429
+    assert "1 made" in cli("lambda.url", "--remove", "--yes").out
+    assert post(url, b"{}", keys)[0] == 404
+    assert "0 made" in cli("lambda.url", "--remove", "--yes").out
+
+
+def failing_url_before_the_alias(cli, run):
+    run(zip_handler(f"{IN_LAMBDA}raise OSError"), ok=False)
+    return cli("lambda.url", ok=False).err
+
+
+def test_url_of_a_stranger_is_taken_back_to_iam(make_stack, monkeypatch):
+    """An administrator opened the URL to everyone, by hand; the next lambda.url closes it."""
+    cli = make_stack("opened", "fn: {provisioned: 0, reserved: 5}")
+    build_deploy(cli, monkeypatch)(ECHO)
+    cli("lambda.url")
+    name = {"FunctionName": cli.settings.function_name, "Qualifier": "live"}
+    administrator = Account(cli.settings, role="")
+    administrator.call("lambda", "update_function_url_config", **name, AuthType="NONE")
+    assert "set AuthType of the URL: only callers with IAM credentials" in cli("lambda.url").err
+    assert administrator.call("lambda", "get_function_url_config", **name)["AuthType"] == "AWS_IAM"
     cli("lambda.down", "--yes")

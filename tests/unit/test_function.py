@@ -14,7 +14,7 @@ from ops.core import plan as change
 from ops.core.errors import ROLLED_BACK, AwsError, OpsError
 from ops.core.paths import ROOT
 from ops.core.plan import Change
-from ops.function import canary, kill_switch, logs, metrics, plan, preflight
+from ops.function import canary, kill_switch, logs, metrics, page, plan, preflight, url
 from ops.function.earlier_versions import MOST, format_description, parse_description
 from tests.conftest import settings_of
 
@@ -377,3 +377,40 @@ def test_canary_watch_counts_errors_and_answers_500(errors, line, reason):
             watch(Answers(counts, events))
     else:
         assert watch(Answers(counts, events)) == "4 calls, no error"
+
+
+OURS = {"FunctionUrl": "https://x.lambda-url.us-east-1.on.aws/", **url.CONFIG}
+
+
+@pytest.mark.parametrize(
+    ("have", "calls"),
+    [
+        (None, ["create_function_url_config"]),
+        (OURS, []),
+        (
+            {
+                **OURS,
+                "Cors": {
+                    **url.CORS,
+                    "AllowHeaders": ["X-Amz-Date", *url.CORS["AllowHeaders"][:-2], "X-AMZ-Security-Token"],
+                },
+            },
+            [],
+        ),
+        ({**OURS, "AuthType": "NONE"}, ["update_function_url_config"]),
+        ({**OURS, "Cors": None}, ["update_function_url_config"]),
+    ],
+    ids=["missing", "ours", "other case", "open", "no CORS"],
+)
+def test_function_url_plan_follows_the_facts(have, calls):
+    steps = change.preview(url.steps(plan.Facts(**COMPLETE), have, SETTINGS))
+    assert [step.call for step in steps] == calls
+    assert all(step.args["AuthType"] == "AWS_IAM" and step.args["Qualifier"] == "live" for step in steps)
+
+
+def test_page_escapes_what_it_is_given():
+    text = page.render_page("https://x/</script><b>", "us-east-1", "<i>")
+    assert text.count("</script>") == 1
+    assert "<i>" not in text
+    assert "{DATA}" not in text
+    assert not re.search(r"(src|href)=.?https?:|@import|<link", text)  # one self-contained file
