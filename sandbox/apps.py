@@ -5,6 +5,7 @@ Each service is imported at its first call: that takes up to seconds, moto's par
 
 from __future__ import annotations
 
+import pkgutil
 from typing import Any
 
 from moto.core.utils import convert_to_flask_response
@@ -20,58 +21,26 @@ MORE_PATHS = {
 }
 
 
+# moto's name of a service -> the response class that replaces moto's; each is imported when its service is called first.
+RESPONSES = {
+    "awslambda": "sandbox.function.responses:Functions",
+    "sagemaker": "sandbox.sagemaker.responses:SageMaker",
+    "sagemakerruntime": "sandbox.sagemaker.responses:Runtime",
+    "cloudwatch": "sandbox.cloudwatch.metrics:Metrics",
+    "logs": "sandbox.cloudwatch.log_responses:Logs",
+    "codebuild": "sandbox.codebuild.responses:Builds",
+    "applicationautoscaling": "sandbox.autoscaling.responses:Scaling",
+    "iam": "sandbox.iam.responses:Iam",
+    "sts": "sandbox.iam.sts:Sts",
+    "ec2": "sandbox.ec2.responses:Ec2",
+    "s3": "sandbox.s3.responses:S3",
+    "ec2instanceconnect": "sandbox.ec2.instance_connect:InstanceConnect",
+}
+
+
 def find_response_class(service: str) -> Any:
     """Return the response class that replaces moto's, or None where moto's own is used."""
-    match service:
-        case "awslambda":
-            from sandbox.function.responses import Functions
-
-            return Functions
-        case "sagemaker":
-            from sandbox.sagemaker.responses import SageMaker
-
-            return SageMaker
-        case "sagemakerruntime":
-            from sandbox.sagemaker.responses import Runtime
-
-            return Runtime
-        case "cloudwatch":
-            from sandbox.cloudwatch.metrics import Metrics
-
-            return Metrics
-        case "logs":
-            from sandbox.cloudwatch.log_responses import Logs
-
-            return Logs
-        case "codebuild":
-            from sandbox.codebuild.responses import Builds
-
-            return Builds
-        case "applicationautoscaling":
-            from sandbox.autoscaling.responses import Scaling
-
-            return Scaling
-        case "iam":
-            from sandbox.iam.responses import Iam
-
-            return Iam
-        case "sts":
-            from sandbox.iam.sts import Sts
-
-            return Sts
-        case "ec2":
-            from sandbox.ec2.responses import Ec2
-
-            return Ec2
-        case "s3":
-            from sandbox.s3.responses import S3
-
-            return S3
-        case "ec2instanceconnect":
-            from sandbox.ec2.instance_connect import InstanceConnect
-
-            return InstanceConnect
-    return None
+    return pkgutil.resolve_name(RESPONSES[service]) if service in RESPONSES else None
 
 
 def create_app(service: Any) -> Any:

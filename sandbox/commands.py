@@ -22,6 +22,7 @@ def up(c: Context, json: bool = False) -> Result:
 
     Example: invoke sandbox.up
     """
+    from ops.core.kept_sessions import drop_sessions
     from sandbox import client, state
 
     folder = client.find_sandbox_folder(c)
@@ -32,6 +33,8 @@ def up(c: Context, json: bool = False) -> Result:
         is_new, is_restored = running is None, False
         if running is None:
             is_restored = client.prepare_folder(folder)
+            if not is_restored:
+                drop_sessions(config_file=str(folder / "aws" / "config"))  # none of their keys works in another sandbox
             running = client.start_sandbox(folder)
     text = (
         f"The sandbox {'is running' if is_new else 'was already running'}{' with all that was kept' if is_restored else ''}: "
@@ -49,6 +52,7 @@ def down(c: Context, keep: bool = False) -> Result:
 
     Example: invoke sandbox.down --keep
     """
+    from ops.core.kept_sessions import drop_sessions
     from sandbox import client, processes, state
 
     folder = client.find_sandbox_folder(c)
@@ -63,6 +67,7 @@ def down(c: Context, keep: bool = False) -> Result:
         ended = processes.end_sandbox_processes(folder)
         had_kept = state.has_kept_state(folder)
         state.clear_sandbox_folder(folder)
+        drop_sessions(config_file=str(folder / "aws" / "config"))
         (folder / "lock").unlink()  # last, still held: a waiting process then makes a new lock file
     what = (
         "is stopped" if running else "was not running; what it had kept is deleted" if had_kept else "was not running"

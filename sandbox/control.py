@@ -11,7 +11,7 @@ from ops.core.nearest import find_nearest
 from sandbox import drills, faults, kept_state
 from sandbox.ec2 import instances, lifecycle, metadata, spot
 from sandbox.faults import Fault
-from sandbox.iam import bulk, federation
+from sandbox.iam import bulk, federation, logins
 from sandbox.iam.permissions import TABLE
 from sandbox.sagemaker import runs
 from sandbox.world import World
@@ -56,7 +56,7 @@ def handle_box_request(world: World, path: str) -> tuple[int, dict[str, Any]]:
 def dispatch_control_action(world: World, method: str, action: str, body: dict[str, Any]) -> dict[str, Any]:
     """Carry out one control request and return its JSON response.
 
-    GET health; POST fault | faults/clear | clock | break | token | age | expire | hang | iam | slow, and what
+    GET health; POST fault | faults/clear | clock | break | token | age | expire | hang | iam | logins | slow, and what
     `inject_drill_fault` knows. Raises KeyError for any other.
     """
     match method, action:
@@ -78,19 +78,27 @@ def dispatch_control_action(world: World, method: str, action: str, body: dict[s
             return faults.corrupt_release(world, body["endpoint"])
         case "POST", "hang":
             return faults.set_startup_hang(world, body["endpoint"], bool(body.get("hang", True)))
-        case "POST", "token":
-            return {"token": federation.mint_token(world, body)}
-        case "POST", "age":
-            return faults.set_role_age(world, body["role"], float(body["days"]))
-        case "POST", "expire":
-            return {"session": world.keys.expire_session(body["key"])}
-        case "POST", "iam":
-            return bulk.apply_iam_calls(world, body["calls"])
+        case "POST", "token" | "age" | "expire" | "logins" | "iam":
+            return change_logins(world, action, body)
         case "POST", "slow":
             return faults.set_endpoint_lag(world, body["endpoint"], float(body["seconds"]))
         case "POST", _:
             return inject_drill_fault(world, action, body)
     raise KeyError(f"{method} {action}")
+
+
+def change_logins(world: World, action: str, body: dict[str, Any]) -> dict[str, Any]:
+    """Carry out a request about IAM: token | age {role, days} | expire {key} | logins | iam {calls}."""
+    match action:
+        case "token":
+            return {"token": federation.mint_token(world, body)}
+        case "age":
+            return faults.set_role_age(world, body["role"], float(body["days"]))
+        case "expire":
+            return {"session": world.keys.expire_session(body["key"])}
+        case "logins":
+            return logins.add_login_profiles(world)
+    return bulk.apply_iam_calls(world, body["calls"])
 
 
 def inject_drill_fault(world: World, action: str, body: dict[str, Any]) -> dict[str, Any]:

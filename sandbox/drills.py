@@ -109,6 +109,9 @@ FAULTS = {
         {"role": Parameter(str), "days": Parameter(float, low=0, high=36_500)},
     ),
     "expire": FaultCommand("expire", "end the role session of an access key", "", {"key": Parameter(str)}),
+    "logins": FaultCommand(
+        "logins", "add the profiles keys, mfa-role and sso, whose sessions have no MFA, to the AWS config", "", {}
+    ),
 }  # fmt: skip
 
 

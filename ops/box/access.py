@@ -157,7 +157,10 @@ def build_ssh_options(account: Account, instance_id: str, settings_file: Path | 
     settings = account.settings.ec2
     # The proxy may be started anywhere, so it gets the settings that are in this command's environment.
     environment = [
-        f"{name}={value}" for name, value in os.environ.items() if name == "KENNEL_WORK" or name.startswith("INVOKE_")
+        f"{name}={value}"
+        for name, value in os.environ.items()
+        if name == "KENNEL_WORK"
+        or (name.startswith("INVOKE_") and not name.startswith("INVOKE_SUDO_"))  # has a password
     ]
     command = ssh.quote_command(
         "env", *environment, sys.executable, "-m", "ops.box.proxy", *([str(settings_file)] if settings_file else [])

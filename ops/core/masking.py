@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import re
 from urllib.parse import urlsplit, urlunsplit
@@ -30,6 +31,12 @@ def strip_url(url: str) -> str:
     """Return the URL without user name, password, query and fragment."""
     parts = urlsplit(url)
     return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
+
+
+def identify_url(url: str) -> str:
+    """Return the URL without user name, password and query, but with a digest of the query: another query is another file."""
+    query = urlsplit(url).query
+    return strip_url(url) + (f"#{hashlib.sha256(query.encode()).hexdigest()[:12]}" if query else "")
 
 
 def mask_record(record: logging.LogRecord) -> bool:

@@ -184,6 +184,7 @@ class Function(Section):
 
 class Iam(Section):
     repository: values.Repository
+    permission_sets: Annotated[list[values.PermissionSet], Field(max_length=5), values.Distinct]
 
 
 class Settings(Section):

@@ -13,6 +13,7 @@ from ops.core.settings_errors import shorten, shorten_name
 
 PREFIX = "INVOKE_"
 INVOKES_OWN = {"INVOKE_DEBUG", "INVOKE_RUNTIME_CONFIG"}
+SUDO = "INVOKE_SUDO_"  # Invoke's own section sudo has a password: no value of it is printed
 FALSE, TRUE = ("0", "", "false", "no", "off"), ("1", "true", "yes", "on")
 NOTHING = "Nothing was touched."
 
@@ -33,6 +34,10 @@ def read_environment(settings: Any, from_file: Any, file: str) -> dict[str, Any]
         path, text = paths[variable], os.environ[variable]
         value = convert(variable, text, get_value(settings, path))
         if has_value(from_file, path) and get_value(from_file, path) != value:
+            if variable.startswith(SUDO):
+                raise OpsError(
+                    f"{variable} contradicts {file}, which sets {'.'.join(path)}. Unset the variable, or remove the line of the file. {NOTHING}"
+                )
             raise OpsError(
                 f"{variable}={shorten_name(text)} contradicts {file}, which sets {'.'.join(path)} to {get_value(from_file, path)!r}. "
                 f"Remove one of them: unset {variable}, or the line of the file. {NOTHING}"
@@ -105,4 +110,5 @@ def convert_json(text: str) -> Any:
 
 
 def take(variable: str, text: str, what: str) -> Any:
-    raise OpsError(f"The environment variable {variable} takes {what}, got {shorten(text)}. See invoke.yaml. {NOTHING}")
+    got = "" if variable.startswith(SUDO) else f", got {shorten(text)}"
+    raise OpsError(f"The environment variable {variable} takes {what}{got}. See invoke.yaml. {NOTHING}")

@@ -120,6 +120,8 @@ Repository = Annotated[
         max_length=180,
     ),
 ]
+# The name of a permission set of IAM Identity Center. In a trust policy: no wildcards.
+PermissionSet = Annotated[str, Field(pattern=r"^[A-Za-z0-9_+=,.@-]{1,32}$")]
 Runtime = Literal["python3.10", "python3.11", "python3.12", "python3.13", "python3.14"]
 # The periods that CloudWatch Logs takes
 LogDays = Literal[

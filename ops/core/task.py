@@ -10,8 +10,10 @@ import logging
 import os
 import shlex
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ParamSpec
 
 import invoke
@@ -20,6 +22,7 @@ from invoke.executor import Executor as InvokeExecutor
 from ops.core import running
 from ops.core.errors import DECLINED, INTERRUPTED, OpsError
 from ops.core.output import announce_stack, paint_states, say
+from ops.core.paths import WORK
 from ops.core.streams import end_on_lost_output
 from ops.core.text import escape_control_characters
 
@@ -27,6 +30,8 @@ if TYPE_CHECKING:
     from ops.core import plan
     from ops.core.aws.account import Account
 
+# They write where a person says, with that person's umask. All others write below .kennel, for its owner alone.
+WRITE_ELSEWHERE = ("data.fetch", "data.pull", "data.split", "ec2.ami", "ec2.fetch", "sm.capacity")
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # the disk itself, or what this user may write
 MOST_NUMBER, MOST_SEED = 10_000_000, 2**32 - 1  # as minutes the first is 19 years; the second is NumPy's
 
@@ -71,7 +76,8 @@ def task(**options: Any) -> Callable[[Callable[..., Result | None]], Any]:
         def run(c: invoke.Context, *args: Any, **kwargs: Any) -> Result | None:
             running.command, running.announced = command, ""
             check_numbers(command, kwargs)
-            result = body(c, *args, **kwargs)
+            with private_files(command):
+                result = body(c, *args, **kwargs)
             if result is not None:
                 print_result(result, as_json=bool(kwargs.get("json")))
                 if result.code:
@@ -90,6 +96,26 @@ def check_numbers(command: str, flags: dict[str, Any]) -> None:
         if isinstance(value, int) and not 0 <= value <= most:
             flag = name.replace("_", "-")
             raise OpsError(f"--{flag} takes a number from 0 to {most}, got {value}; see: invoke --help {command}")
+
+
+@contextmanager
+def private_files(command: str) -> Iterator[None]:
+    """Let the command write files that other users of this machine cannot read, and close .kennel to them."""
+    usual = os.umask(0o077)
+    try:
+        if command in WRITE_ELSEWHERE:
+            os.umask(usual)
+        if "KENNEL_WORK" not in os.environ:  # a folder that a person chose may have other uses
+            close_to_others(WORK)
+        yield
+    finally:
+        os.umask(usual)
+
+
+def close_to_others(folder: Path) -> None:
+    """Make a folder of an older Kennel private. One that is a link, or another user's, is left as it is."""
+    if folder.is_dir() and not folder.is_symlink() and folder.stat().st_uid == os.geteuid():
+        folder.chmod(0o700)
 
 
 def derive_command_name(body: Callable[..., Any]) -> str:

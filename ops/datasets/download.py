@@ -13,7 +13,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from ops.core.errors import OpsError
-from ops.core.masking import strip_url
+from ops.core.masking import identify_url, strip_url
 from ops.core.output import say
 
 CHUNK = 1 << 20
@@ -79,7 +79,7 @@ def download_once(opener: urllib.request.OpenerDirector, url: str, place: Path) 
     """Download over one connection; return whether the file is complete."""
     version = place.with_suffix(".version")
     known = json.loads(version.read_text()) if version.exists() and place.exists() else {}
-    have = get_file_size(place) if known.get("url") == url and known.get("tag") else 0
+    have = get_file_size(place) if known.get("url") == identify_url(url) and known.get("tag") else 0
     if have and have == known["bytes"]:
         return True
     request = urllib.request.Request(url, headers={"User-Agent": "kennel", "Accept-Encoding": "identity"})  # noqa: S310
@@ -101,7 +101,7 @@ def download_once(opener: urllib.request.OpenerDirector, url: str, place: Path) 
         tag = (
             answer.headers.get("Last-Modified", "") if not tag or tag.startswith("W/") else tag
         )  # a weak ETag proves little
-        version.write_text(json.dumps({"url": url, "tag": tag, "bytes": total}))
+        version.write_text(json.dumps({"url": identify_url(url), "tag": tag, "bytes": total}))
         receive_body(answer, place, have, total)
     return total is None or get_file_size(place) == total
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ops.core.errors import OpsError
-from ops.core.masking import strip_url
+from ops.core.masking import identify_url, strip_url
 from ops.core.nearest import find_nearest
 from ops.core.output import say
 from ops.core.paths import WORK
@@ -20,7 +20,7 @@ from ops.datasets.download import download_file
 from ops.datasets.image_folder import SPLITS
 from ops.datasets.manifest import list_pictures
 
-SOURCE = "source.json"  # in the folder, beside the splits: the URL and digest of its archive
+SOURCE = "source.json"  # in the folder, beside the splits: the URL, without its secrets, and digest of its archive
 
 
 def find_archive(data: Data, name: str) -> Archive:
@@ -45,7 +45,11 @@ def fetch_archive(archive: Archive, folder: Path) -> dict[str, Any]:
     place = WORK / "fetched" / f"{hashlib.sha256(archive.url.encode()).hexdigest()[:16]}.zip"
     say(f"Fetching {strip_url(archive.url)} ...")
     download_file(archive.url, place)
-    source: dict[str, Any] = {"url": archive.url, "sha256": compute_sha256(place), "bytes": place.stat().st_size}
+    source: dict[str, Any] = {
+        "url": identify_url(archive.url),
+        "sha256": compute_sha256(place),
+        "bytes": place.stat().st_size,
+    }
     folder.parent.mkdir(parents=True, exist_ok=True)
     new = folder.with_name(f"{folder.name}.new")
     shutil.rmtree(new, ignore_errors=True)
@@ -82,7 +86,7 @@ def read_existing_source(archive: Archive, folder: Path) -> dict[str, Any]:
         source: dict[str, Any] = json.loads((folder / SOURCE).read_text())
     except (OSError, ValueError):
         source = {}
-    if source.get("url") != archive.url:
+    if source.get("url") != identify_url(archive.url):
         raise OpsError(
             f"{folder} exists, and did not come from {strip_url(archive.url)}. Fetch into another folder: --dir DIR"
         )

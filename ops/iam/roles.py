@@ -11,7 +11,7 @@ from typing import Any
 
 from iampolicy.account.snapshot import Managed, Principal, Snapshot
 from iampolicy.errors import InputError
-from iampolicy.policy.document import Policy, as_policy, parse_policy
+from iampolicy.policy.document import Policy, as_list, as_policy, parse_policy
 from iampolicy.policy.json_source import describe_json_type, parse, read_text, shorten_policy_path
 from ops.core.nearest import find_nearest
 from ops.core.paths import ROOT
@@ -21,6 +21,8 @@ FOLDER = ROOT / ROLES
 POLICY_CHARACTERS = 6144  # a managed policy's quota; white space does not count
 TRUST_CHARACTERS = 2048
 FILES = re.compile(r"(trust|boundary|permissions(-[a-z0-9-]+)?)\.json")
+MFA = "aws:MultiFactorAuthPresent"
+SSO_PREFIX = "AWSReservedSSO_"  # of the roles that Identity Center makes of permission sets
 IAMS_OWN = re.compile(r"(?<!\$)\$\{[a-z0-9]+:[^}]*\}", re.IGNORECASE)
 
 
@@ -74,7 +76,7 @@ def read_role(folder: Path, settings: Settings) -> Wanted:
         raise InputError(
             f"{folder.name}/permissions.json is missing: it says what the role may do; see {ROLES}/README.md"
         )
-    trust = read_document(folder / "trust.json", settings)
+    trust = admit_permission_sets(read_document(folder / "trust.json", settings), settings)
     bounds = read_document(folder / "boundary.json", settings) if (folder / "boundary.json").exists() else None
     managed = permissions | ({"boundary": bounds} if bounds else {})
     for name, size, quota in [("trust.json", len(dump_document(trust.document)), TRUST_CHARACTERS)] + [
@@ -101,6 +103,27 @@ def read_document(path: Path, settings: Settings) -> Policy:
             f"{name}: a policy is a JSON object with Version and Statement, not {describe_json_type(body)}."
         )
     return parse_policy(name, body, source)
+
+
+def admit_permission_sets(trust: Policy, settings: Settings) -> Policy:
+    """Return the trust policy with a statement for the settings' permission sets, if it admits people with MFA.
+
+    A session of Identity Center has no MFA in its context, even if a person logged in with it: Identity Center asks for it, or does not.
+    """
+    statements = as_list(trust.document.get("Statement", []))
+    people = [one for one in statements if one.get("Effect") == "Allow" and MFA in json.dumps(one.get("Condition"))]
+    if not settings.iam.permission_sets or not people:
+        return trust
+    # Its roles end in 16 characters. In us-east-1 they have no folder for the region.
+    reserved = f"arn:aws:iam::{settings.aws.account}:role/aws-reserved/sso.amazonaws.com"
+    names = [f"{SSO_PREFIX}{name}_{'?' * 16}" for name in settings.iam.permission_sets]
+    arns = [f"{reserved}/{folder}{name}" for name in names for folder in ("", "*/")]
+    others = {
+        name: {key: value for key, value in keys.items() if key != MFA} for name, keys in people[0]["Condition"].items()
+    }
+    conditions = {name: keys for name, keys in others.items() if keys} | {"ArnLike": {"aws:PrincipalArn": arns}}
+    statement = people[0] | {"Condition": conditions}
+    return parse_policy(trust.name, trust.document | {"Statement": [*statements, statement]}, trust.source)
 
 
 def build_placeholders(settings: Settings) -> dict[str, str]:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from iampolicy.policy.document import Policy, parse_policy
+from iampolicy.policy.evaluate import Caller, Request, Rights, decide_request
 from ops.core.aws.account import Account
-from ops.core.errors import AwsError, ProfileError
+from ops.core.errors import AwsError, OpsError, ProfileError
 from ops.core.log_groups import has_log_group
 from ops.core.paths import ROOT
 from ops.core.settings import REPOSITORY, Settings
@@ -17,6 +20,9 @@ from ops.function import plan as function
 from ops.releases.image_build import find_missing_image_tag
 
 DISK_GB = 3
+APPLY = "INVOKE_AWS_TAKE_ROLES=false invoke iam.apply"
+SSO_ROLE = r"AWSReservedSSO_(.+)_[0-9a-f]{16}"
+EVERYTHING = Rights((parse_policy("everything", {"Statement": {"Effect": "Allow", "Action": "*", "Resource": "*"}}),))
 
 
 @dataclass(frozen=True)
@@ -53,7 +59,7 @@ def check_prerequisites(settings: Settings) -> Iterator[Check]:
         f"aws.region is {settings.aws.region}: change it, or the profile's region",
     )
     if region == settings.aws.region:  # the stack has nothing in another region
-        yield check_operator_role(account)
+        yield check_operator_role(account, caller["Arn"])
         yield check_serving_image(account)
         yield check_log_groups(account)
     free = shutil.disk_usage(ROOT).free / 1e9
@@ -65,19 +71,72 @@ def check_prerequisites(settings: Settings) -> Iterator[Check]:
     )
 
 
-def check_operator_role(account: Account) -> Check:
-    """Report whether the stack's roles can be assumed. They may be missing: the first iam.apply creates them."""
+def check_operator_role(account: Account, caller: str) -> Check:
+    """Report whether the stack's roles can be assumed by the caller, an ARN. They may be missing: the first iam.apply creates them."""
     settings = account.settings
     if not settings.aws.take_roles:
         return Check("roles", True, "commands use the profile's own credentials (aws.take_roles: false)")
-    operator = settings.role_arn("operator")
+    name = settings.build_role_name("operator")
     try:
-        account.call("sts", "assume_role", RoleArn=operator, RoleSessionName="doctor")
-    except AwsError:
+        Account(settings, "operator").call("sts", "get_caller_identity")
+    except ProfileError as error:
+        return Check("roles", False, error.problem, error.fix)
+    except AwsError as error:
+        if error.call != "AssumeRole":
+            return Check("roles", False, f"{name}: {error}", "run the same command again")
+        return explain_refusal(account, caller, name)
+    except OpsError:  # of another account, which has its own check
+        return Check("roles", True, f"{name} was not checked")
+    return Check("roles", True, f"{name} can be assumed")
+
+
+def explain_refusal(account: Account, caller: str, name: str) -> Check:
+    """Tell a role that does not exist from a session without MFA, a trust policy that does not admit the caller, and its own rights."""
+    try:
+        role = account.call("iam", "get_role", RoleName=name)["Role"]
+    except AwsError as error:
+        if error.says("NoSuchEntity"):
+            return Check("roles", True, f"{name} does not exist yet; run first: invoke iam.apply")
+        problem = f"{name} refuses {caller}, which may not look at it either ({error.aws_code})"
+        return Check("roles", False, problem, "ask an administrator; see: invoke runbook.show log-in")
+    trust = parse_policy("trust", role["AssumeRolePolicyDocument"])
+    if is_admitted(trust, caller, role["Arn"], has_mfa=False):
+        problem = f"{caller} lacks sts:AssumeRole on {role['Arn']}"
+        return Check("roles", False, problem, "have an administrator allow it; see: invoke runbook.show log-in")
+    if not is_admitted(trust, caller, role["Arn"], has_mfa=True):
+        problem = f"the trust policy of {name} does not admit {caller}"
         return Check(
-            "roles", True, f"{settings.build_role_name('operator')} cannot be assumed; run first: invoke iam.apply"
+            "roles", False, problem, f"see who may: invoke runbook.show log-in; then as an administrator: {APPLY}"
         )
-    return Check("roles", True, f"{settings.build_role_name('operator')} can be assumed")
+    session = caller.rsplit(":", 1)[-1].split("/")
+    if found := re.fullmatch(SSO_ROLE, session[1]) if session[0] == "assumed-role" else None:
+        problem = f"{name} wants MFA, which sessions of Identity Center do not carry"
+        return Check(
+            "roles", False, problem, f"add {found[1]} to iam.permission_sets, then as an administrator: {APPLY}"
+        )
+    if session[0] == "assumed-role":
+        problem = f"{name} wants MFA, which the session of another role does not carry"
+        return Check(
+            "roles", False, problem, "set aws.profile to one with a user's keys; see: invoke runbook.show log-in"
+        )
+    problem = f"{name} wants MFA, and no device with codes was found for {caller}"
+    return Check(
+        "roles", False, problem, "register one, or set mfa_serial in the profile; see: invoke runbook.show log-in"
+    )
+
+
+def is_admitted(trust: Policy, caller: str, role_arn: str, has_mfa: bool) -> bool:
+    """Return whether the trust policy admits the caller, given the ARN of a user or of a role's session."""
+    account, (kind, *rest) = caller.split(":")[4], caller.split(":", 5)[5].split("/")
+    arn = caller
+    if kind == "assumed-role":  # such an ARN has no path, but Identity Center's roles all have the same
+        arn = f"arn:aws:iam::{account}:role/{'aws-reserved/sso.amazonaws.com/' if re.fullmatch(SSO_ROLE, rest[0]) else ''}{rest[0]}"
+    context = {"aws:principalarn": arn, "aws:principalaccount": account}
+    if has_mfa:
+        context["aws:multifactorauthpresent"] = "true"
+    return decide_request(
+        Request(Caller(arn), "sts:AssumeRole", role_arn, context), EVERYTHING, trust, required=True
+    ).allowed
 
 
 def check_log_groups(account: Account) -> Check:
@@ -88,6 +147,8 @@ def check_log_groups(account: Account) -> Check:
             account = Account(settings, "operator")
         writers = list_log_writers(account)
         gone = [(name, command) for name, command in writers if not has_log_group(account, name)]
+    except ProfileError:  # the roles have their own check
+        return Check("logs", True, "the log groups were not checked: that needs the role operator")
     except AwsError as error:
         return Check("logs", True, f"the log groups were not checked: {error}")
     if gone:
@@ -108,6 +169,9 @@ def list_log_writers(account: Account) -> list[tuple[str, str]]:
 
 def check_serving_image(account: Account) -> Check:
     """Report whether the image of the current serving/ is in ECR. It may be missing: only a deploy needs it."""
-    tag = find_missing_image_tag(account)
+    try:
+        tag = find_missing_image_tag(Account(account.settings, "operator"))
+    except OpsError:  # the roles have their own check
+        return Check("image", True, f"{REPOSITORY} was not checked: that needs the role operator")
     found = f"{REPOSITORY}:{tag} is not built; before a deploy: invoke sm.image" if tag else f"{REPOSITORY} is built"
     return Check("image", True, found)

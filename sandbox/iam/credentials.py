@@ -10,7 +10,7 @@ import secrets
 import string
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from moto.iam.models import iam_backends
@@ -26,7 +26,10 @@ LETTERS = string.ascii_letters + string.digits
 
 @dataclass(frozen=True)
 class Session:
-    """A session of a role. `role_id` is the role's unique id: a role that is created again under the name is another role."""
+    """A session of a role. `role_id` is the role's unique id: a role that is created again under the name is another role.
+
+    One of GetSessionToken has no role, but the name of its `user`, who gave a code.
+    """
 
     role_arn: str
     role_id: str
@@ -37,6 +40,7 @@ class Session:
     tags: Mapping[str, str] = field(default_factory=dict)
     transitive: frozenset[str] = frozenset()  # keys of the tags that sessions assumed from this one inherit
     source_identity: str = ""
+    user: str = ""
 
 
 class Keys:
@@ -86,6 +90,19 @@ class Keys:
         self.sessions[response.access_key_id] = recorded
         return recorded
 
+    def open_user_session(self, user: str, seconds: int) -> dict[str, Any]:
+        """Open a session of a user who gave the code of a device; return its credentials as STS answers them."""
+        key, now = "ASIA" + "".join(secrets.choice(string.ascii_uppercase) for _ in range(16)), datetime.now(UTC)
+        ends = now + timedelta(seconds=seconds)
+        self.sessions[key] = Session("", "", user, now, ends, user=user)
+        secret = "".join(secrets.choice(LETTERS) for _ in range(40))
+        return {
+            "AccessKeyId": key,
+            "SecretAccessKey": secret,
+            "SessionToken": secrets.token_urlsafe(96),
+            "Expiration": ends,
+        }
+
     def get_session(self, key_id: str) -> Session | None:
         """Return the session that a key belongs to, expired or not; None for a user's key or an unknown one."""
         return self.sessions.get(key_id)
@@ -106,7 +123,10 @@ class Keys:
         """Return the short name of a key's owner; None if the key is unknown or expired, or its role or user is deleted."""
         if not key_id:
             return None
-        if session := self.get_session(key_id):
+        if (session := self.get_session(key_id)) and session.user:
+            has_user = session.user in iam_backends[ACCOUNT]["aws"].users
+            return session.user if has_user and not self.has_expired(key_id) else None
+        if session:
             is_valid = not self.has_expired(key_id) and find_role_id(session.role_arn) == session.role_id
             return f"{session.role_arn.rsplit('/', 1)[-1]}/{session.name}" if is_valid else None
         for name, user in iam_backends[ACCOUNT]["aws"].users.items():

@@ -163,7 +163,7 @@ def enforce_needs(world: World, identity: Identity, needs: list[Need], agent: st
 
 
 def decide_need(world: World, identity: Identity, need: Need, agent: str) -> Decision:
-    if need.action == "sts:GetCallerIdentity":  # AWS requires no permission
+    if need.action in ("sts:GetCallerIdentity", "sts:GetSessionToken"):  # AWS requires no permission
         return Decision("allowed")
     context = build_request_context(agent) | identity.context | need.context
     request = Request(identity.caller, need.action, need.resource, context)

@@ -102,7 +102,7 @@ IAM = {
     **build_rows("PutUserPolicy DeleteUserPolicy DeleteUserPermissionsBoundary", USER, context=find_boundary_context),
     **build_rows(
         "DeleteUser GetUser CreateAccessKey DeleteAccessKey UpdateAccessKey ListAccessKeys CreateLoginProfile "
-        "GetLoginProfile DeleteLoginProfile ListUserPolicies ListAttachedUserPolicies",
+        "GetLoginProfile DeleteLoginProfile ListUserPolicies ListAttachedUserPolicies ListMFADevices",
         USER,
     ),
     "SimulatePrincipalPolicy": build_row("{PolicySourceArn}"),
@@ -122,5 +122,5 @@ STS = {
         },
         more=list_session_needs,
     ),
-    "GetCallerIdentity": build_row(),
+    **build_rows("GetCallerIdentity GetSessionToken"),
 }

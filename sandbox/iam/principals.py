@@ -33,15 +33,27 @@ class Identity:
 def find_identity(world: World, key_id: str) -> Identity:
     """Return the identity behind a key that `world.keys` knows."""
     session = world.keys.get_session(key_id)
-    return build_session_identity(world, session) if session else build_user_identity(world, key_id)
+    if session and not session.user:
+        return build_session_identity(world, session)
+    users = world.get_global_backend("iam").users.values()
+    has_mfa = (
+        session is not None or key_id == world.keys.administrator[0]
+    )  # the administrator counts as signed in with MFA
+    return build_user_identity(
+        world,
+        next(
+            user
+            for user in users
+            if (session and user.name == session.user) or any(key.access_key_id == key_id for key in user.access_keys)
+        ),
+        has_mfa,
+    )
 
 
-def build_user_identity(world: World, key_id: str) -> Identity:
-    iam = world.get_global_backend("iam")
-    user = next(u for u in iam.users.values() if any(key.access_key_id == key_id for key in u.access_keys))
+def build_user_identity(world: World, user: Any, has_mfa: bool) -> Identity:
     context = {"aws:principaltype": "User", "aws:userid": user.id, "aws:username": user.name}
-    if key_id == world.keys.administrator[0]:
-        context["aws:multifactorauthpresent"] = "true"  # the administrator counts as signed in with MFA
+    if has_mfa:
+        context["aws:multifactorauthpresent"] = "true"
     return Identity(
         Caller(user.arn),
         build_user_rights(world, user),

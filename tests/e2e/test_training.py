@@ -1,5 +1,6 @@
 """Training: the same everywhere and every time, on the pictures that the manifest names and no others."""
 
+import importlib.util
 import json
 import os
 import subprocess
@@ -10,7 +11,6 @@ from pathlib import Path
 import dataset
 import numpy as np
 import pytest
-import torch
 
 from bench.train import find_free_port
 from ops.core.paths import ROOT
@@ -97,7 +97,7 @@ def test_class_with_one_picture_is_trained(train, pictures, tmp_path):
     assert set(json.loads(lines[-1])["test"]["recall"]) == {"cat", "dog"}
 
 
-def test_out_of_memory_is_reported_with_the_fix(pictures, tmp_path):
+def test_out_of_memory_is_reported_with_the_fix(forks, pictures, tmp_path):
     """A limit on the address space, set once torch is loaded, stands in for a small machine."""
     (tmp_path / "opt" / "output").mkdir(parents=True)
     code = (
@@ -117,9 +117,7 @@ def test_out_of_memory_is_reported_with_the_fix(pictures, tmp_path):
         "--batch",
         "6",
     ]
-    env = os.environ | {"OPT_ML": str(tmp_path / "opt")}
-    done = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, env=env)
-    assert done.returncode == 1
+    assert forks.run("-c", code, *words, env={"OPT_ML": str(tmp_path / "opt")}).returncode == 1
     assert (tmp_path / "opt" / "output" / "failure").read_text().startswith("out of memory: lower train.batch")
 
 
@@ -204,7 +202,7 @@ NEEDED = (
 
 def test_train_needs_its_listed_requirements_only(shards, tmp_path):
     """Only torch, torchvision, numpy and Pillow, with what they need, and training/requirements.txt are there."""
-    site = Path(torch.__file__).parent.parent
+    site = Path(importlib.util.find_spec("torch").origin).parent.parent
     (tmp_path / "site").mkdir()
     for path in site.iterdir():
         if path.name.lower().split(".")[0].split("-")[0] in NEEDED:

@@ -1,10 +1,7 @@
 """Capacity: AWS's formulas by table, what the original's settings come to, and the picture."""
 
 import json
-import os
 import re
-import subprocess
-import sys
 from dataclasses import replace
 
 import pytest
@@ -17,10 +14,9 @@ from ops.capacity import model
 from ops.capacity.summary import as_data, describe_plan, describe_source
 from ops.commands.sm_capacity import parse_rate_or_time
 from ops.core.errors import OpsError
-from ops.core.paths import ROOT
 from ops.releases.load_test import LoadTestResult
 from ops.reports import capacity_chart
-from tests.conftest import HOME, settings_of
+from tests.conftest import HOME, Cli, settings_of
 
 BY_HAND = ("--rps", "11", "--latency-ms", "1268.95")  # the duration is that of the original's screenshot
 ON_AMX = LoadTestResult(
@@ -58,14 +54,11 @@ def said(plan, measured):
     return [finding.message for finding in model.findings(plan, measured)]
 
 
-def ran(*words, ok=True):
-    """In a process of its own, with no AWS that could be asked."""
+def ran(*words):
+    """With no AWS that could be asked."""
     settings = HOME / "nowhere.yaml"
     settings.write_text(yaml.safe_dump({"aws": {"config_file": str(HOME / "no" / "config")}}))
-    argv = [sys.executable, "-m", "invoke", "-f", str(settings), "sm.capacity", *words]
-    done = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, timeout=100, env=os.environ)
-    assert not ok or done.returncode in (0, 7), done.stderr
-    return done
+    return Cli(settings)("sm.capacity", *words, ok=False)
 
 
 @pytest.mark.parametrize(
@@ -259,11 +252,11 @@ def test_plot_is_a_png_of_its_size(original, tmp_path, settings):
 
 def test_given_figures_need_no_aws(tmp_path):
     done = ran(*BY_HAND, "--out", str(tmp_path / "a.png"))
-    assert done.returncode == 7
-    assert "The function admits 472 requests a minute; the endpoint's scaling target covers 40 (2 x 20)." in done.stdout
-    assert "Given by flags, not measured: 11 requests a second for one ml.m5.large" in done.stdout
+    assert done.code == 7
+    assert "The function admits 472 requests a minute; the endpoint's scaling target covers 40 (2 x 20)." in done.out
+    assert "Given by flags, not measured: 11 requests a second for one ml.m5.large" in done.out
     assert (tmp_path / "a.png").stat().st_size > 10_000
-    found = json.loads(ran(*BY_HAND, "--json").stdout)
+    found = json.loads(ran(*BY_HAND, "--json").out)
     assert found["function"]["admitted_per_minute"] == 472
     assert found["covered_per_minute"] == {"as_set": 40, "advised": 660, "limit": 1320.0}
     assert found["target"] == {"advised": 330, "as_set": 20, "as_set_share_of_limit": 0.0303}
@@ -283,10 +276,10 @@ def test_given_figures_need_no_aws(tmp_path):
     ],
 )
 def test_invalid_flags_are_rejected_in_a_sentence(words, why):
-    done = ran(*words, ok=False)
-    assert done.returncode == 1
-    assert why in done.stderr
-    assert "Traceback" not in done.stderr
+    done = ran(*words)
+    assert done.code == 1
+    assert why in done.err
+    assert "Traceback" not in done.err
 
 
 @pytest.mark.parametrize("text", ["", "abc", "nan", "inf", "-1", "0", "1e9"])

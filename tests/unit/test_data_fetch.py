@@ -144,6 +144,19 @@ def test_download_restarts_if_it_cannot_resume(web, tmp_path, how):
     assert place.read_bytes() == web.data
 
 
+def test_no_file_keeps_the_query_of_a_url(web, tmp_path):
+    """The folder of a dataset is often shared. Another query may be another archive, so its digest is kept."""
+    signed = f"{web.url}?X-Amz-Signature=canary"
+    fetch.fetch_archive(archive_at(signed), tmp_path / "p")
+    source = (tmp_path / "p" / "source.json").read_text()
+    assert f'"{web.url}#' in source
+    download.download_file(signed, tmp_path / "a.zip")
+    assert "canary" not in source + (tmp_path / "a.version").read_text()
+    fetch.fetch_archive(archive_at(signed), tmp_path / "p")
+    with pytest.raises(OpsError, match="did not come from"):
+        fetch.fetch_archive(archive_at(web.url + "?id=2"), tmp_path / "p")
+
+
 def test_response_without_a_length_is_read_to_its_end(web, tmp_path):
     web.length = False
     download.download_file(web.url, tmp_path / "a.zip")

@@ -2,10 +2,16 @@
 
 import json
 import re
+from datetime import UTC, datetime
 
 import pytest
 
+from iampolicy.audit import engine
+from iampolicy.audit.account_facts import AccountFacts
 from iampolicy.errors import InputError
+from iampolicy.policy.document import parse_policy
+from iampolicy.policy.evaluate import Caller, Request, Rights, decide_request
+from ops.core.errors import OpsError
 from ops.core.paths import ROOT
 from ops.iam import roles
 from tests.conftest import settings_of
@@ -85,3 +91,57 @@ def test_operator_may_make_every_call_of_the_endpoint_commands():
                 used.add(f"{service}:{operation}")
     assert len(used) > 30
     assert used - allowed == set()
+
+
+PEOPLE = ("auditor", "bootstrap", "operator", "operator-infra")
+SETS = settings_of(text="stack: {name: s}\niam: {permission_sets: [Operators, Ops.2]}\n")
+BY_SET = {want.role: want for want in roles.read_roles(SETS)}
+RESERVED = "role/aws-reserved/sso.amazonaws.com"
+
+
+def may_assume(role, caller):
+    """Decide for a principal of the account, whose session has no MFA and whose own policies allow everything."""
+    arn = f"arn:aws:iam::123456789012:{caller}"
+    request = Request(Caller(arn), "sts:AssumeRole", SETS.role_arn(role), {"aws:principalarn": arn})
+    everything = parse_policy("everything", {"Statement": {"Effect": "Allow", "Action": "*", "Resource": "*"}})
+    return decide_request(request, Rights((everything,)), BY_SET[role].trust, required=True).allowed
+
+
+@pytest.mark.parametrize(
+    ("caller", "admitted"),
+    [
+        (f"{RESERVED}/AWSReservedSSO_Operators_0123456789abcdef", True),
+        (f"{RESERVED}/eu-west-1/AWSReservedSSO_Operators_0123456789abcdef", True),
+        (f"{RESERVED}/AWSReservedSSO_Ops.2_0123456789abcdef", True),
+        (f"{RESERVED}/AWSReservedSSO_Operators_More_0123456789abcdef", False),
+        (f"{RESERVED}/AWSReservedSSO_Ops_2_0123456789abcdef", False),
+        ("role/AWSReservedSSO_Operators_0123456789abcdef", False),
+        ("user/alice", False),
+    ],
+)
+def test_named_permission_sets_may_assume_the_roles_of_people(caller, admitted):
+    assert {role for role in BY_SET if may_assume(role, caller)} == (set(PEOPLE) if admitted else set())
+
+
+def test_other_trusts_do_not_depend_on_permission_sets():
+    plain = {want.role: want for want in roles.read_roles(settings_of(text="stack: {name: s}\n"))}
+    assert tuple(sorted(role for role in plain if plain[role].trust.document != BY_SET[role].trust.document)) == PEOPLE
+
+
+def test_audit_finds_nothing_wrong_with_permission_sets():
+    """The statement names the roles that it admits; were it open, the rule on root would count it too."""
+
+    def audit(settings):
+        snapshot = roles.build_applied_snapshot(roles.read_roles(settings), settings)
+        options = engine.AuditOptions(AccountFacts(), datetime.now(UTC), region=settings.aws.region)
+        return sorted((found.rule, found.principal, found.statement) for found in engine.run_audit(snapshot, options))
+
+    found = audit(SETS)
+    assert ("IAM-TRUST-003", "kennel-s-operator") in [each[:2] for each in found]  # of the statement for MFA
+    assert found == audit(settings_of(text="stack: {name: s}\n"))
+
+
+@pytest.mark.parametrize("name", ["*", "a b", "", "x" * 33, "${aws:username}"])
+def test_permission_set_is_a_name(name):
+    with pytest.raises(OpsError, match="iam.permission_sets"):
+        settings_of(text=f"stack: {{name: s}}\niam: {{permission_sets: ['{name}']}}\n")

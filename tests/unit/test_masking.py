@@ -10,9 +10,11 @@ from botocore.exceptions import ClientError
 from ops.core import task
 from ops.core.aws.account import Account
 from ops.core.aws.errors import build_aws_error
-from ops.core.masking import mask_keys, strip_url
+from ops.core.masking import identify_url, mask_keys, strip_url
 from ops.core.plan import Change
-from tests.conftest import settings_of, write_settings
+from tests.conftest import Cli, settings_of, write_settings
+
+SETTINGS = settings_of()
 
 KEY = "ASIA" + "IOSFODNN7EXAMPLE"
 SECRET = "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY"
@@ -83,12 +85,30 @@ def test_debug_output_is_masked(monkeypatch):
 
 def test_url_is_printed_without_password_and_query():
     assert strip_url("https://me:canary@host:8443/a/b.zip?token=canary#canary") == "https://host:8443/a/b.zip"
-    assert strip_url("https://host/a.zip") == "https://host/a.zip"
+    assert strip_url("https://host/a.zip") == identify_url("https://host/a.zip") == "https://host/a.zip"
+    one, two = (identify_url(f"https://me:canary@host/a.zip?token=canary{number}") for number in (1, 2))
+    assert one != two
+    assert "canary" not in one
+
+
+def test_password_of_sudo_is_not_printed(tmp_path, monkeypatch):
+    from types import SimpleNamespace
+
+    from ops.box.access import build_ssh_options
+
+    (tmp_path / "s.yaml").write_text("stack: {name: s}\nsudo: {password: one}\n")
+    monkeypatch.setenv("INVOKE_SUDO_PASSWORD", "canary")
+    ran = Cli(tmp_path / "s.yaml")("doctor", ok=False)
+    assert "INVOKE_SUDO_PASSWORD contradicts" in ran.err
+    assert "canary" not in ran.said
+    assert "'one'" not in ran.said
+    monkeypatch.setenv("INVOKE_EC2_USER", "me")
+    options = build_ssh_options(SimpleNamespace(settings=SETTINGS), "i-1", None)["ProxyCommand"]
+    assert "INVOKE_EC2_USER=me" in options
+    assert "canary" not in options
 
 
 def test_fetch_names_its_url_without_the_password(tmp_path):
-    from tests.conftest import Cli
-
     cli = Cli(write_settings(tmp_path / "s.yaml", tmp_path, "s"))
     url = "https://me:canary@127.0.0.1:9/a.zip?sig=canary"
     for words in (["--dry"], []):

@@ -2,12 +2,20 @@
 
 import numpy as np
 import pytest
-import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from ledger import Ledger, LedgerError, summarise_passes
-from metrics import Tally
-from sklearn import metrics as theirs
+
+pytestmark = pytest.mark.xdist_group("torch")  # one worker loads it for all these files
+
+
+@pytest.fixture(scope="module", autouse=True)
+def load_torch():
+    """Load torch when the first test of this file runs: at the collection each of pytest's workers would load it."""
+    global Ledger, LedgerError, Tally, summarise_passes, theirs, torch
+    import torch
+    from ledger import Ledger, LedgerError, summarise_passes
+    from metrics import Tally
+    from sklearn import metrics as theirs
 
 
 class Alone:

@@ -1,16 +1,18 @@
 """Profiles that give no keys: each is answered with one sentence and the next command, in doctor and in other commands."""
 
+import hashlib
 import json
 from datetime import UTC, datetime, timedelta
 
 import botocore.session
 import pytest
-from botocore.exceptions import EndpointConnectionError, ProxyConnectionError
+from botocore.exceptions import CredentialRetrievalError, EndpointConnectionError, ProxyConnectionError
 from botocore.httpsession import URLLib3Session
 
 from ops.core.aws.errors import explain_sdk_error
+from ops.core.aws.profile import explain_missing_keys
 from ops.core.aws.session import give_up_soon_without_network
-from tests.conftest import Cli, write_settings
+from tests.conftest import Cli, settings_of, write_settings
 
 ROLE = "role_arn = arn:aws:iam::123456789012:role/r\n"
 SSO = "sso_account_id = 123456789012\nsso_role_name = r\nsso_region = us-east-1\n"
@@ -18,6 +20,9 @@ START = "sso_start_url = https://example.awsapps.com/start\n"
 KEYS = "[profile keys]\naws_access_key_id = AKIAIOSFODNN7EXAMPLE\naws_secret_access_key = secret\n"
 SECRET = "wJalrXUtnFEMIK7MDENGbPxRfiCYEXAMPLEKEY"
 LOG_IN, CHECK, CREATE = "aws sso login --profile p", "aws configure list --profile p", "aws configure --profile p"
+
+PROCESS = "[profile p]\ncredential_process = "
+ENDING = '{"Version": 1, "AccessKeyId": "a", "SecretAccessKey": "b", "SessionToken": "c", "Expiration": "soon"}'
 
 # The file of profiles, what the sentence says, the next command.
 CASES = {
@@ -37,6 +42,10 @@ CASES = {
     "process prints text": ("[profile p]\ncredential_process = echo hello\n", "printed no JSON", CHECK),
     "process prints a list": ("[profile p]\ncredential_process = echo []\n", "printed no JSON", CHECK),
     "process without a version": ("[profile p]\ncredential_process = echo {}\n", "Version", CHECK),
+    "process prints a wrong end": (f"{PROCESS}echo '{ENDING}'\n", "'p' is wrong: Unknown string format: soon.", CHECK),
+    "process prints no text": (f"{PROCESS}printf '\\\\377'\n", "printed no JSON", CHECK),
+    "process ends its sentence": (f"{PROCESS}sh -c 'echo No card. >&2; exit 3'\n", "failed: No card.", CHECK),
+    "name with two dots": (f"[profile p]\n{ROLE}source_profile = a..b\n", '"a..b"', CHECK),
     "process missing": ("[profile p]\ncredential_process = /no/such/program\n", "/no/such/program", CHECK),
     "line without a value": (f"[profile p]\nregion = us-east-1\n{SECRET}\n", "config, line 3, is not valid", "invoke doctor"),
     "no section": (f"key = {SECRET}\n", "config, line 1, is not valid", "invoke doctor"),
@@ -83,10 +92,26 @@ def test_profile_without_keys_is_one_sentence(case, command, home):
     assert command == "doctor" or len(said.strip().splitlines()) <= 3
 
 
+def explain(error):
+    return explain_missing_keys(error, settings_of(text="stack: {name: s}\naws: {profile: p}\n")).problem
+
+
+def test_other_errors_are_not_blamed_on_a_process():
+    """Cached logins are JSON with times too."""
+    assert (
+        explain(ValueError("Unknown string format: soon")) == "Profile 'p' gives no keys: Unknown string format: soon."
+    )
+    assert explain(KeyError("expiresAt")) == "Profile 'p' gives no keys: KeyError: 'expiresAt'."
+
+
+def test_sentences_of_others_end_with_one_full_stop():
+    failed = CredentialRetrievalError(provider="custom-process", error_msg="No card.")
+    assert explain(failed).endswith("'p' failed: No card.")
+    assert explain(OSError("../keys..pem is missing.")).endswith(": ../keys..pem is missing.")
+
+
 def test_expired_login_says_how_to_log_in(home):
     """The cached token of a login is found by the hash of its start URL, and is over."""
-    import hashlib
-
     cache = home / ".aws/sso/cache"
     cache.mkdir(parents=True)
     over = (datetime.now(UTC) - timedelta(hours=1)).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -8,18 +8,26 @@ from pathlib import Path
 
 import dataset
 import launch
-import loader
-import preprocess
 import pytest
-import sample_order
-import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
-from preprocess import Augment, Preprocess
 
 from ops.datasets import manifest as packing
 from tests.conftest import settings_of
+
+pytestmark = pytest.mark.xdist_group("torch")  # one worker loads it for all these files
+
+
+@pytest.fixture(scope="module", autouse=True)
+def load_torch():
+    """Load torch when the first test of this file runs: at the collection each of pytest's workers would load it."""
+    global Augment, Preprocess, loader, preprocess, sample_order, torch
+    import loader
+    import preprocess
+    import sample_order
+    import torch
+    from preprocess import Augment, Preprocess
 
 
 @pytest.fixture

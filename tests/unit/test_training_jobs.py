@@ -2,13 +2,14 @@
 
 from datetime import UTC, datetime, timedelta
 
-import fit
 import pytest
 
 from ops.datasets.manifest import Manifest
 from ops.datasets.pretrained import Weights
 from ops.jobs import failures, follow, spec, training_jobs
 from tests.conftest import settings_of
+
+pytestmark = pytest.mark.xdist_group("torch")  # two tests load it
 
 SETTINGS = settings_of()
 EPOCH = {
@@ -17,6 +18,8 @@ EPOCH = {
 
 
 def test_trainer_epoch_lines_are_parsed():
+    import fit
+
     assert follow.parse_progress(fit.format_epoch(EPOCH, 4)) == follow.Progress(2, 4, pytest.approx(3.24))
     line = "epoch 1/40  step 120/400  train loss 0.5312  123 images/s  ETA 3501 s"
     assert follow.parse_progress(line) == follow.Progress(1, 40, 3501.0)
@@ -27,6 +30,7 @@ def test_trainer_epoch_lines_are_parsed():
 def test_trainer_progress_lines_are_parsed():
     import argparse
 
+    import fit
     import torch
 
     training = fit.Fit.__new__(fit.Fit)

@@ -16,10 +16,12 @@ from botocore.exceptions import ClientError
 
 from ops.core import running
 from ops.core.aws.errors import build_aws_error, redact, shorten_for_log
-from ops.core.aws.session import RETRIES, open_session
+from ops.core.aws.session import open_session
+from ops.core.aws.sts import RETRIES
 from ops.core.bucket import Bucket
 from ops.core.errors import AwsError, OpsError
 from ops.core.files import name_path
+from ops.core.kept_sessions import drop_sessions
 from ops.core.masking import mask_keys
 from ops.core.output import say, show_elapsed
 from ops.core.paths import WORK
@@ -173,6 +175,9 @@ class Account:
                 f"failed: {type(error).__name__}: {mask_keys(redact(str(error), change.args))}"[:300], entry
             )
             raise
+        finally:
+            if change.service == "iam":  # who may assume a role, and what was revoked, counts from now on
+                drop_sessions(stack=self.settings.stack.name, account=self.settings.aws.account)
         self._write_audit_entry("done", entry)
         return answer
 

@@ -40,7 +40,7 @@ def build_aws_error(error: Any) -> AwsError:
     elif code == "NoSuchBucket":
         reason = f"{reason.rstrip('.')}. Create it: invoke data.up"
     if error.operation_name == "AssumeRole":
-        reason += " Each command assumes its own role of the stack. Create the roles: invoke iam.apply; check them: invoke doctor"
+        reason = f"{reason.rstrip('.')}. Each command assumes its own role of the stack. What is missing: invoke doctor"
     return AwsError(error.operation_name, code, reason)
 
 

@@ -1,43 +1,32 @@
-"""Sessions with the settings' profile, or with a role of the stack that it assumes; and how often calls are retried."""
+"""Sessions with the settings' profile, or with a role of the stack that it assumes."""
 
 from __future__ import annotations
 
-import getpass
 import os
-import re
 import socket
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import botocore.session
 from botocore import exceptions as sdk
-from botocore.config import Config
-from botocore.credentials import AssumeRoleCredentialFetcher, DeferredRefreshableCredentials
+from botocore.exceptions import ClientError
 
-from ops.core import running
+from ops.core.aws import mfa, sts
 from ops.core.aws.errors import LOCAL_HOSTS
 from ops.core.aws.profile import load_credentials, read_profile
+from ops.core.aws.role_credentials import RoleCredentials
 from ops.core.errors import OpsError
+from ops.core.kept_sessions import KeptSession
 from ops.core.settings import resolve_below_root
 
 if TYPE_CHECKING:
     from ops.core.settings import Settings
 
-# Measured with 30 % of calls throttled: standard/10 lost none of 240 calls, the default of 3 attempts lost 5.
-# A retried inference runs the model again, and a retried Lambda call the whole function: so few attempts and long reads.
-RETRIES: dict[str, dict[str, Any]] = {
-    "control": {"connect_timeout": 5, "read_timeout": 30, "retries": {"mode": "standard", "total_max_attempts": 10}},
-    # EC2 reports missing capacity as a server error, which the SDK would retry ten times before the plan tries the next zone.
-    "launch": {"connect_timeout": 5, "read_timeout": 60, "retries": {"mode": "standard", "total_max_attempts": 2}},
-    "inference": {"connect_timeout": 3, "read_timeout": 65, "retries": {"mode": "standard", "total_max_attempts": 2}},
-    "lambda": {"connect_timeout": 3, "read_timeout": 120, "tcp_keepalive": True, "retries": {"mode": "standard", "total_max_attempts": 1}},
-}  # fmt: skip
-
 
 def open_session(settings: Settings, role: str = "") -> Any:
     """Return a botocore session with the settings' profile and nothing else: keys in the environment are ignored.
 
-    With `role` it assumes that role of the stack at its first call, and again before the role's keys expire.
+    With `role` it has that role of the stack: its kept session, or one that it opens at its first call; and again before the keys expire.
     Raises ProfileError when the profile is missing or gives no keys, OpsError when its endpoint_url cannot be reached.
     """
     skip_proxy_for_local_hosts()
@@ -46,9 +35,10 @@ def open_session(settings: Settings, role: str = "") -> Any:
     if settings.aws.config_file:
         session.set_config_variable("config_file", str(resolve_below_root(settings.aws.config_file)))
     check_endpoint_reachable(read_profile(session, settings).get("endpoint_url"))
-    own = load_credentials(session, settings)
-    if role:
-        assume_stack_role(session, settings, role, own)
+    # botocore takes such credentials from a profile only, and the role's name depends on the stack.
+    session._credentials = (
+        build_role_credentials(session, settings, role) if role else load_own_credentials(session, settings)
+    )
     return session
 
 
@@ -75,18 +65,37 @@ def give_up_soon_without_network(session: Any) -> None:
     session.register("needs-retry", judge)
 
 
-def assume_stack_role(session: Any, settings: Settings, role: str, own: Any) -> None:
-    """Replace the profile's keys with the role's. The role session has the local user's name, for readers of AWS's logs."""
-    endpoint = session.get_scoped_config().get("endpoint_url")
+def build_role_credentials(session: Any, settings: Settings, role: str) -> RoleCredentials:
+    """Return the keys of a role of the stack. The profile's own are loaded, and a code is asked for, only without a kept session."""
+    facts = sts.describe_session(session, settings, settings.role_arn(role))
+    kept, user = KeptSession(facts), mfa.find_user(session, settings)
+    own = None if kept.read() or user else load_credentials(session, settings)
 
-    def client(service: str, **keys: Any) -> Any:
-        config = Config(user_agent_extra=f"kennel/{running.command}", **RETRIES["control"])
-        return session.create_client(service, settings.aws.region, endpoint_url=endpoint, **(keys | {"config": config}))
+    def assume() -> dict[str, str]:
+        if user:
+            try:
+                return mfa.assume_role_as_user(session, user, facts)
+            except ClientError as error:  # a trust policy may name the profile's role, and not its source's user
+                if not mfa.is_denied(error) or "role_arn" not in session.get_scoped_config():
+                    raise
+        keys = own or load_own_credentials(session, settings)
+        return sts.assume_role(session, facts, keys.get_frozen_credentials())
 
-    name = re.sub(r"[^\w+=,.@-]", "-", getpass.getuser())[:64]
-    fetcher = AssumeRoleCredentialFetcher(client, own, settings.role_arn(role), extra_args={"RoleSessionName": name})
-    # botocore takes such credentials from a profile only, and the role's name depends on the stack.
-    session._credentials = DeferredRefreshableCredentials(fetcher.fetch_credentials, "assume-role")
+    credentials = RoleCredentials(kept, assume)
+    session.register("needs-retry", credentials.retry_with_new_session)
+    return credentials
+
+
+def load_own_credentials(session: Any, settings: Settings) -> Any:
+    """Return the profile's keys. For a role that it assumes with a code, one code serves for an hour, also for the stack's roles."""
+    options, user = session.get_scoped_config(), mfa.find_user(session, settings)
+    if not user or "role_arn" not in options:
+        return load_credentials(session, settings)
+    facts = sts.describe_session(session, settings, options["role_arn"])
+    facts["session_name"] = options.get("role_session_name", facts["session_name"])
+    more = {"ExternalId": options["external_id"]} if "external_id" in options else {}
+    own = RoleCredentials(KeptSession(facts), lambda: mfa.assume_role_as_user(session, user, facts, **more))
+    return load_credentials(session, settings, own)
 
 
 def check_endpoint_reachable(endpoint_url: str | None) -> None:
