@@ -11,7 +11,7 @@ import sys
 import tempfile
 import threading
 import traceback
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,14 +45,14 @@ def create_class_once(self: Any, service_name: str, service_model: Any) -> type:
 botocore.client.ClientCreator._create_client_class = create_class_once
 
 # A command reads invoke.yaml three times, at 7 ms of CPU. What was read from the same text is the same.
-SETTINGS: dict[tuple[str, bytes, str], dict[str, Any]] = {}
+SETTINGS: dict[tuple[str, bytes, str, str], dict[str, Any]] = {}
 read_from_disk = settings_files.read_settings_file
 
 
-def read_settings_once(name: str, known: dict[str, Any]) -> dict[str, Any]:
-    key = (name, Path(name).read_bytes() if Path(name).is_file() else b"", repr(known))
+def read_settings_once(name: str, known: dict[str, Any], closed: Collection[str] = ()) -> dict[str, Any]:
+    key = (name, Path(name).read_bytes() if Path(name).is_file() else b"", repr(known), repr(sorted(closed)))
     if key not in SETTINGS:
-        SETTINGS[key] = read_from_disk(name, known)
+        SETTINGS[key] = read_from_disk(name, known, closed)
     return copy.deepcopy(SETTINGS[key])
 
 
