@@ -245,13 +245,13 @@ def url(c: Context, remove: bool = False, yes: bool = False, json: bool = False)
         if found:
             request_confirmation(c, account, f"This deletes {found['FunctionUrl']}; callers of it will fail.", yes=yes)
         done = run_plan(c, account, function_url.remove_steps, found, account.settings)
-        text = f"{account.settings.function_name} has no function URL. {done.text}"
+        text = f"{account.settings.function_name} has no function URL. {done.text}."
         return None if c.config.run.dry else Result({"url": None}, text, changes=done.changes)
     done = run_plan(c, account, function_url.steps, have, found, account.settings)
     if c.config.run.dry:
         return None
     address = function_url.require_url(account)
-    text = f"{address}\n{done.text} A page for people: invoke lambda.page --open"
+    text = f"{address}\n{done.text}. A page for people: invoke lambda.page --open"
     return Result({"url": address, **done.data}, text, changes=done.changes)
 
 
