@@ -19,7 +19,7 @@ CALLS = {"calls": ("Invocations", "Sum"), "errors": ("Errors", "Sum")}
 
 
 def check_share(percent: int, bake_s: int) -> None:
-    """Raise OpsError for a share that is no canary, and for a canary that nothing watches."""
+    """Raise OpsError for a share out of range, and for a canary that nothing watches."""
     if not 0 <= percent <= MOST_PERCENT:
         raise OpsError(
             f"--canary takes the percentage of the calls, from 1 to {MOST_PERCENT}, not {percent}. "

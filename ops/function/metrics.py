@@ -21,7 +21,7 @@ METRICS = {  # our name, CloudWatch's, statistic
 def read_metrics(account: Account, minutes: int) -> tuple[list[dict[str, Any]], list[str]]:
     """Return one row for each minute with a call or a throttle, and the minutes with errors or throttles.
 
-    A throttled call is no invocation. An error is a call that ended in a function error; an answer 4xx or 5xx of the handler is none.
+    A throttled call is not an invocation. An error is a call that ended in a function error, unlike an answer 4xx or 5xx of the handler.
     """
     where = [{"Name": "FunctionName", "Value": account.settings.function_name}]
     series = metrics.read_minute_metrics(account, "AWS/Lambda", where, METRICS, minutes)
