@@ -38,7 +38,7 @@ KEPT = {
     "ec2": ("boxes", "connect_endpoints", "spot_requests", "spot_notices", "launches", "tags_of_terminated"),
     "sagemaker": ("runs", "searches", "endpoints", "hanging"),
     "scaling": ("activities", "in_progress", "scaled_at", "periods"),
-    "functions": ("provisioned",),
+    "functions": ("provisioned", "urls"),
 }
 
 

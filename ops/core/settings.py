@@ -178,6 +178,7 @@ class Function(Section):
     timeout_s: Annotated[int, Field(ge=3, le=900)]
     reserved: values.Concurrency | None
     provisioned: values.Concurrency
+    bake_s: Annotated[int, Field(ge=0, le=3600)]
     response: Literal["plain", "original"]
     urls: values.FetchedHosts
 

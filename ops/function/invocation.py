@@ -12,7 +12,7 @@ from ops.core.aws.account import Account
 from ops.core.errors import AwsError, OpsError
 from ops.core.settings import IMAGES
 from ops.datasets.samples import Sample
-from ops.function.plan import ALIAS, MISSING, log_group
+from ops.function.plan import ALIAS, MISSING
 
 IMAGE_BYTES = (6 << 20) * 3 // 4 - 1024  # as in lambda/events.py
 
@@ -33,12 +33,16 @@ def invoke_function(account: Account, event: dict[str, Any]) -> dict[str, Any]:
             raise OpsError(
                 f"There is no function {account.settings.function_name}:{ALIAS}. Create it: invoke lambda.deploy"
             ) from error
+        if error.says("TooManyRequestsException"):
+            raise OpsError(
+                f"{error}. See what the limits admit: invoke lambda.concurrency. See runbooks/lambda-throttled.md"
+            ) from error
         raise
     found = json.loads(answer["Payload"].read())
     if "FunctionError" in answer:
         raise OpsError(
             f"The function failed: {found.get('errorType')}: {found.get('errorMessage')}. "
-            f"Read its log group {log_group(account.settings)}, or go back a version: invoke lambda.rollback"
+            "Read its log: invoke lambda.logs --errors   Go back a version: invoke lambda.rollback"
         )
     body: Any = json.loads(found["body"])
     if isinstance(body, list):  # the original response format

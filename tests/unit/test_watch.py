@@ -10,7 +10,7 @@ import pytest
 from invoke.parser import Parser
 
 import tasks
-from ops.core import output
+from ops.core import log_events, output
 from ops.core.aws.account import Account
 from ops.core.errors import INTERRUPTED, OpsError
 from ops.core.settings import Settings
@@ -113,7 +113,7 @@ def test_followed_log_asks_for_new_lines_only(impatient):
     account = FakeAccount({"filter_log_events": answer, "describe_endpoint": lambda **args: {}})
     with pytest.raises(KeyboardInterrupt):
         list(status.read_log(account, 15, errors=False, follow=True))
-    assert asked[1:] == [newest - status.LATE_MS] * 9
+    assert asked[1:] == [newest - log_events.LATE_MS] * 9
 
 
 def test_followed_job_log_ends_with_the_job(monkeypatch, impatient):
