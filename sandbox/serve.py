@@ -100,7 +100,7 @@ def write_files(world: World) -> None:
     state.write_private_file(folder / "aws" / "config", world.format_profile())
     state.write_private_file(folder / "aws" / "waivers.toml", world.build_administrator_waiver())
     started = psutil.Process().create_time()
-    state.write(folder, state.State(os.getpid(), started, world.port, world.tunnel_port, world.token))
+    state.write(folder, state.State(os.getpid(), started, world.port, world.tunnel_port, world.token, state.REGION))
 
 
 def stop_when_idle(world: World) -> None:
