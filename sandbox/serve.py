@@ -50,6 +50,7 @@ def main(folder: Path) -> None:
 
         def log_request(self, *_: object) -> None: ...
 
+    check_region()
     is_restored = state.has_kept_state(folder)
     world = create_world(folder, is_restored)
     server = make_server(
@@ -76,6 +77,17 @@ def main(folder: Path) -> None:
         state.clear_sandbox_folder(folder, keep=True)
     # Else `down` clears the folder; after any other signal the next `up` finds the state file, and says what is lost.
     os._exit(0)  # threads of werkzeug, asyncio and training jobs would delay an ordinary exit
+
+
+def check_region() -> None:
+    """End the process in a region that moto lacks: `sandbox.up` prints the end of its log."""
+    from moto.backends import get_backend
+
+    try:
+        for service in ("ec2", "codebuild"):
+            get_backend(service)[state.ACCOUNT][state.REGION]
+    except KeyError:
+        sys.exit(f"The local AWS has no region {state.REGION}. Set aws.region to another one, such as eu-central-1.")
 
 
 def create_world(folder: Path, is_restored: bool) -> World:

@@ -27,7 +27,7 @@ ACCEPTED_MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
 NO_BUILDS = "builds in queue for the account"
 
 # The image is pushed in the build phase: post_build runs after a failed build too. SageMaker accepts neither an image index, which attestations
-# would turn the image into, nor OCI's media types, which Docker 29 writes unless told otherwise.
+# would turn the image into, nor OCI's media types, which Docker 29 writes unless the build says otherwise.
 BUILDSPEC = """\
 version: 0.2
 env:

@@ -224,7 +224,7 @@ def parse_output(text: str) -> dict[str, str]:
 
 
 def export(output: dict[str, str], context: Path) -> None:
-    """Build the image and push it, with OCI's media types unless told otherwise, as Docker 29 does. Raises BuildError."""
+    """Build the image and push it, with OCI's media types unless the output says otherwise, as Docker 29 does. Raises BuildError."""
     build(output["name"], context)
     if output.get("push") == "true":
         push_image(output["name"], MANIFEST if output.get("oci-mediatypes") == "false" else OCI_MANIFEST)

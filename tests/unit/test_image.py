@@ -142,7 +142,7 @@ def test_account_that_may_build_nothing_is_explained():
     ],
 )
 def test_manifest_has_the_media_type_that_was_asked_for(monkeypatch, tmp_path, output, pushed):
-    """The stand-in is like Docker 29, which writes OCI's media types unless told otherwise."""
+    """The stand-in is like Docker 29, which writes OCI's media types unless the build says otherwise."""
     done = []
     monkeypatch.setattr(docker, "build", lambda name, folder: done.append(name))
     monkeypatch.setattr(docker, "push_image", lambda name, media_type: done.append(media_type))

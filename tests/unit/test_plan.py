@@ -204,7 +204,7 @@ def test_unknown_price_is_nan_and_prints_a_question_mark():
     assert pricing.price_instances("sagemaker", "ml.m5.large", 2) == 0.23
 
 
-def test_prices_of_another_region_are_told_once(monkeypatch, capsys):
+def test_prices_of_another_region_are_reported_once(monkeypatch, capsys):
     pricing.read_prices.cache_clear()
     monkeypatch.setattr(running, "region", "eu-central-1")
     assert [pricing.price_instances("sagemaker", "ml.m5.large") for _ in range(2)] == [0.115, 0.115]

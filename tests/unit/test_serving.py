@@ -74,7 +74,7 @@ def load(folder):
     return type("Release", (), {"digest": "d", "classes": [], "precision": "fp32", "card": {}, "golden": None})()
 def run(*_, **__):
     print(os.getresuid(), os.getresgid(), os.getgroups(), os.access(os.environ["OPT_ML"] + "/model", os.R_OK))
-server.load_engine, server.uvicorn.run, server.drop_privileges.__defaults__ = load, run, ("nobody",)
+server.load_engine, server.uvicorn.run, server.drop_privileges.__defaults__ = load, run, ("daemon",)
 sys.exit(server.main())
 """
 
@@ -86,7 +86,7 @@ def test_release_is_read_as_root_and_served_as_a_user(tmp_path):
     (tmp_path / "model" / "release.json").write_text("{}")
     environment = {"PYTHONPATH": os.pathsep.join(sys.path), "OPT_ML": str(tmp_path)}
     ran = subprocess.run([sys.executable, "-c", AS_ROOT], env=environment, capture_output=True, text=True, check=True)
-    user = pwd.getpwnam("nobody")
+    user = pwd.getpwnam("daemon")
     assert ran.stdout.splitlines()[-1] == f"{(user.pw_uid,) * 3} {(user.pw_gid,) * 3} [] False"
 
 
