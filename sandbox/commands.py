@@ -18,7 +18,7 @@ KEPT = "The sandbox is stopped, and what is in it is kept. Start it again: invok
 def up(c: Context, json: bool = False) -> Result:
     """Start the local AWS in the background.
 
-    Its region is that of the settings. What sandbox.down --keep kept is there again.
+    Its region is aws.region. What sandbox.down --keep kept is there again.
 
     Example: invoke sandbox.up
     """
