@@ -28,7 +28,7 @@ from sandbox.world import Clock, World
 
 LOCKS = (type(threading.Lock()), type(threading.RLock()))
 SEEDED = ("kms", "ssm")  # no caller writes these: seed.py, and moto itself, fill them at each start
-FINGERPRINT = state.fingerprint_code()  # of the code that runs, whatever becomes of its files
+FINGERPRINT = state.fingerprint_code(state.REGION)  # of the code that runs, whatever becomes of its files
 ATTEMPTS = 20  # a table that grows while it is written is written again
 QUIET_S = 15.0
 SETTLED = ("InService", "Failed", "OutOfService")

@@ -11,7 +11,7 @@ from ops.core.task import Result, task
 
 @task(help={"json": "Print the result as JSON."})
 def doctor(c: Context, json: bool = False) -> Result:
-    """Check credentials, account, region, roles, image, log groups and disk space.
+    """Check credentials, account, region, roles, image, logs, limits and disk.
 
     Prints how to fix each check that fails; exit code 1 if one does.
 

@@ -11,5 +11,6 @@ if TYPE_CHECKING:
     import invoke
 
 command = ""  # each request to AWS carries it in its user agent
+region = ""  # of its settings; the prices are those of one region
 announced = ""  # the stack that it named before it removes something: it says so once
 collection: invoke.Collection | None = None

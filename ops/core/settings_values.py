@@ -123,10 +123,11 @@ HostedInstanceType = Annotated[str, Field(pattern=r"^ml\.[a-z][a-z0-9-]{0,19}\.[
 AmiParameter = Annotated[str, Field(pattern=r"^(/?[A-Za-z0-9_.-]+(/[A-Za-z0-9_.-]+)*)?$", max_length=1011)]
 Architecture = Annotated[str, AfterValidator(check_architecture)]
 Weights = Annotated[str, AfterValidator(check_weights)]
+# NAME:TAG of AWS's registry in the region, or the whole name of an image in ECR
 Image = Annotated[
     str,
     Field(
-        pattern=r"^[a-z0-9.-]+(:[0-9]+)?(/[a-z0-9._-]+)+(:[A-Za-z0-9_][A-Za-z0-9_.-]*|@sha256:[0-9a-f]{64})$",
+        pattern=r"^([0-9]{12}\.dkr\.ecr\.[a-z0-9-]+\.amazonaws\.com/[a-z0-9._-]+|[a-z0-9_-]+)(/[a-z0-9._-]+)*(:[A-Za-z0-9_][A-Za-z0-9_.-]*|@sha256:[0-9a-f]{64})$",
         max_length=255,
     ),
 ]

@@ -319,10 +319,15 @@ def rollback_steps(have: Facts, version: str, settings: Settings) -> Steps:
         yield wait_for_concurrency()
 
 
+def compute_reservable(unreserved: int, reserved: int | None) -> int:
+    """Return the most that the function can reserve, given what the account has unreserved and what the function has reserved."""
+    return max(0, unreserved + (reserved or 0) - UNRESERVED)
+
+
 def check_reservable_concurrency(have: Facts, settings: Settings) -> None:
     """Raise OpsError when the account cannot reserve that much concurrency; lowering a reservation, even to 0, is always allowed."""
     wanted = settings.fn.reserved or 0
-    room = max(0, have.unreserved + (have.reserved or 0) - UNRESERVED)
+    room = compute_reservable(have.unreserved, have.reserved)
     if wanted > (have.reserved or 0) and wanted > room:
         raise OpsError(
             f"fn.reserved is {wanted}, but this account can reserve {room} at most: AWS keeps {UNRESERVED} of its concurrency "

@@ -77,7 +77,12 @@ def build_spec(
     code = compute_folder_digest(TRAINING)
     content = json.dumps(
         # Another image, or a type with more GPUs, makes another job: its result differs in the last bits.
-        [data.digest, code, hyperparameters, *((train.image, train.instance_type) if place == "sm" else ("",))],
+        [
+            data.digest,
+            code,
+            hyperparameters,
+            *((settings.training_image, train.instance_type) if place == "sm" else ("",)),
+        ],
         sort_keys=True,
     )
     digest = hashlib.sha256(content.encode()).hexdigest()[:8]

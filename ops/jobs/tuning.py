@@ -50,7 +50,7 @@ class Search:
     @property
     def digest(self) -> str:
         tune = self.settings.tune.model_dump() | {"jobs": self.trials, "parallel": self.parallel}
-        content = [self.job.data.digest, self.job.code, self.static, self.settings.train.image, tune]
+        content = [self.job.data.digest, self.job.code, self.static, self.settings.training_image, tune]
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
     def name(self, number: int) -> str:
@@ -226,7 +226,7 @@ def build_trial_definition(have: Facts, search: Search, code: str) -> dict[str, 
         **{key: ordinary[key] for key in SHARED},
         "StaticHyperParameters": search.static,
         "AlgorithmSpecification": {
-            "TrainingImage": search.settings.train.image,
+            "TrainingImage": search.settings.training_image,
             "TrainingInputMode": "File",
             "MetricDefinitions": [{"Name": METRIC, "Regex": REGEX}],
         },

@@ -17,7 +17,7 @@ from ops.core.settings import REPOSITORY, Settings
 from ops.endpoint import alarms
 from ops.endpoint import plan as endpoint
 from ops.function import plan as function
-from ops.releases.image_build import find_missing_image_tag
+from ops.releases.image_build import ImageRefused, find_missing_image_tag
 
 DISK_GB = 3
 APPLY = "INVOKE_AWS_TAKE_ROLES=false invoke iam.apply"
@@ -62,6 +62,7 @@ def check_prerequisites(settings: Settings) -> Iterator[Check]:
         yield check_operator_role(account, caller["Arn"])
         yield check_serving_image(account)
         yield check_log_groups(account)
+        yield check_concurrency(account)
     free = shutil.disk_usage(ROOT).free / 1e9
     yield Check(
         "disk",
@@ -167,10 +168,34 @@ def list_log_writers(account: Account) -> list[tuple[str, str]]:
     return found
 
 
+def check_concurrency(account: Account) -> Check:
+    """Report the concurrent calls that Lambda allows in this account, and whether fn.reserved can be had: new accounts have 10."""
+    settings = account.settings
+    try:
+        if settings.aws.take_roles:
+            account = Account(settings, "operator")
+        limit = account.call("lambda", "get_account_settings")["AccountLimit"]
+        which = {"FunctionName": settings.function_name}
+        own = account.call_or_none("lambda", "get_function_concurrency", function.MISSING, **which) or {}
+    except OpsError:  # the roles have their own check
+        return Check("concurrency", True, "Lambda's limit was not checked: that needs the role operator")
+    reserved, wanted = own.get("ReservedConcurrentExecutions", 0), settings.fn.reserved or 0
+    room = function.compute_reservable(limit["UnreservedConcurrentExecutions"], reserved)
+    found = (
+        f"Lambda runs {limit['ConcurrentExecutions']} calls at once in this account; fn.reserved may be {room} at most"
+    )
+    if wanted > max(room, reserved):
+        fix = "set fn.reserved to null and fn.provisioned to 0, or request a higher quota (L-B99A9384)"
+        return Check("concurrency", False, f"{found}, and is {wanted}", fix)
+    return Check("concurrency", True, found)
+
+
 def check_serving_image(account: Account) -> Check:
     """Report whether the image of the current serving/ is in ECR. It may be missing: only a deploy needs it."""
     try:
         tag = find_missing_image_tag(Account(account.settings, "operator"))
+    except ImageRefused as error:
+        return Check("image", False, error.problem, error.fix)
     except OpsError:  # the roles have their own check
         return Check("image", True, f"{REPOSITORY} was not checked: that needs the role operator")
     found = f"{REPOSITORY}:{tag} is not built; before a deploy: invoke sm.image" if tag else f"{REPOSITORY} is built"

@@ -24,6 +24,7 @@ import psutil
 
 from sandbox import processes
 from sandbox.cloudwatch import logs, metrics
+from sandbox.state import REGION
 from sandbox.world import World
 
 RUNTIME = Path(__file__).with_name("lambda_runtime.py")
@@ -265,7 +266,7 @@ def start_worker(world: World, function: Any, stream: str, initialization: str =
         AWS_ACCESS_KEY_ID=access,
         AWS_SECRET_ACCESS_KEY=secret,
         AWS_SESSION_TOKEN=token,
-        AWS_REGION="us-east-1",
+        AWS_REGION=REGION,
         AWS_LAMBDA_FUNCTION_NAME=function.function_name,
         AWS_LAMBDA_FUNCTION_VERSION=str(function.version),
         AWS_LAMBDA_FUNCTION_MEMORY_SIZE=str(function.memory_size),

@@ -123,8 +123,8 @@ class Gate:
         return chunks
 
     def check_region_and_time(self, call: Call) -> None:
-        """Raise RequestRefused for another region (except for STS, which is global) or a signing time that is off."""
-        if call.region != REGION and call.service != "sts":
+        """Raise RequestRefused for another region (except for IAM and STS, which are global) or a signing time that is off."""
+        if call.region != REGION and call.service not in ("iam", "sts"):
             raise RequestRefused(error_responses.reply_wrong_region(call.protocol, call.region))
         if skewed := error_responses.check_clock_skew(call.protocol, call.headers.get("x-amz-date", "")):
             raise RequestRefused(skewed)

@@ -170,6 +170,35 @@ def test_doctor_looks_at_log_groups(monkeypatch, groups, ok, found, fix):
 
 
 @pytest.mark.parametrize(
+    ("allowed", "unreserved", "reserved", "ok", "room"),
+    [(1000, 1000, None, True, 900), (10, 10, None, False, 0), (105, 95, 10, True, 5), (106, 106, None, False, 6)],
+    ids=["usual", "new account", "reserved before", "too little"],
+)
+def test_doctor_says_what_lambda_allows(monkeypatch, allowed, unreserved, reserved, ok, room):
+    """A new account runs 10 calls at once, and lambda.deploy as shipped would stop."""
+    limit = {"ConcurrentExecutions": allowed, "UnreservedConcurrentExecutions": unreserved}
+    account = account_of({} if reserved is None else {"ReservedConcurrentExecutions": reserved})
+    account.call = lambda *_: {"AccountLimit": limit}
+    monkeypatch.setattr(checks, "Account", lambda settings, role: account)
+    monkeypatch.setattr(account, "settings", settings_of(text="fn: {reserved: 10}\n"))
+    found = checks.check_concurrency(account)
+    assert found.ok is ok
+    assert found.found.startswith(
+        f"Lambda runs {allowed} calls at once in this account; fn.reserved may be {room} at most"
+    )
+    assert ("set fn.reserved to null" in found.fix) is not ok
+
+
+def test_doctor_names_an_image_that_sagemaker_refuses(monkeypatch):
+    account = account_of({"imageDetails": [{"imageManifestMediaType": "application/vnd.oci.image.manifest.v1+json"}]})
+    monkeypatch.setattr(checks, "Account", lambda settings, role: account)
+    found = checks.check_serving_image(account)
+    assert (found.name, found.ok) == ("image", False)
+    assert "has a manifest of type application/vnd.oci.image.manifest.v1+json" in found.found
+    assert found.fix.endswith("; then invoke sm.image")
+
+
+@pytest.mark.parametrize(
     ("refused", "said"),
     [
         (0, "refused (4xx): 0 of 12 requests"),

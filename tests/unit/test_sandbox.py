@@ -94,26 +94,28 @@ def test_stale_state_file_is_no_sandbox(tmp_path, content):
 def test_up_after_a_crash_says_what_is_gone(tmp_path, capsys):
     (tmp_path / "state.json").write_text("{half")
     (tmp_path / "boxes").mkdir()
-    assert client.prepare_folder(tmp_path) is False
+    assert client.prepare_folder(tmp_path, "us-east-1") is False
     said = capsys.readouterr().err.splitlines()
     assert said == [
         "The last sandbox ended without sandbox.down, and everything in it is gone.",
         "Build the stack again: invoke demo, or invoke iam.apply data.up net.up",
     ]
     assert list(tmp_path.iterdir()) == []
-    assert client.prepare_folder(tmp_path) is False
+    assert client.prepare_folder(tmp_path, "us-east-1") is False
     assert capsys.readouterr().err == ""
 
 
 def test_kept_state_stays_until_it_is_read(tmp_path, capsys):
-    (tmp_path / state.KEPT_FILE).write_text(f"{state.fingerprint_code()}\n")
+    (tmp_path / state.KEPT_FILE).write_text(f"{state.fingerprint_code('us-east-1')}\n")
     (tmp_path / "boxes").mkdir()
     (tmp_path / "endpoints").mkdir()
-    assert client.prepare_folder(tmp_path) is True
+    assert client.prepare_folder(tmp_path, "us-east-1") is True
     assert sorted(path.name for path in tmp_path.iterdir()) == ["boxes", state.KEPT_FILE]
-    (tmp_path / state.KEPT_FILE).write_text("python 3.1, moto 1, sandbox 0\n")
+    with pytest.raises(OpsError, match="or in another region than eu-central-1"):
+        client.prepare_folder(tmp_path, "eu-central-1")
+    (tmp_path / state.KEPT_FILE).write_text("us-east-1, python 3.1, moto 1, sandbox 0\n")
     with pytest.raises(OpsError, match="written by another version"):
-        client.prepare_folder(tmp_path)
+        client.prepare_folder(tmp_path, "us-east-1")
     assert (tmp_path / "boxes").is_dir()
 
 

@@ -4,6 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from ops.core import plan
 from ops.datasets.manifest import Manifest
 from ops.datasets.pretrained import Weights
 from ops.jobs import failures, follow, spec, training_jobs
@@ -79,6 +80,28 @@ def test_failure_has_a_cause_and_a_next_command(reason, meaning):
     assert meaning in cause.meaning
     assert evidence == reason
     assert cause.fix
+
+
+@pytest.mark.parametrize(
+    ("described", "fix"),
+    [
+        ({"TrainingJobStatus": "Stopped", "SecondaryStatus": "Stopped"}, "{}"),
+        (
+            {"TrainingJobStatus": "Stopped", "SecondaryStatus": "MaxRuntimeExceeded"},
+            "INVOKE_TRAIN_MAX_RUNTIME_S=7200 {}",
+        ),
+    ],
+)
+def test_trial_is_not_said_to_resume(monkeypatch, described, fix):
+    """AWS's toolkit passes no SIGTERM on, so a trial writes no checkpoint; it has no place for one either."""
+    monkeypatch.setattr(failures.Tail, "read_new", lambda self: {})
+    trial = {**described, "TrainingJobName": "x", "TuningJobArn": "arn"}
+    assert failures.explain_job(None, "x", described).fix == fix.format(
+        "invoke sm.train: it resumes from the checkpoint"
+    )
+    assert failures.explain_job(None, "x", trial).fix == fix.format("invoke sm.tune --again: a trial is not resumed")
+    stop, _ = plan.preview(training_jobs.stop_job_steps({**trial, "TrainingJobStatus": "InProgress"}))
+    assert stop.why == "stop x; a trial of a search writes no checkpoint"
 
 
 def test_log_decides_the_cause_of_an_unclear_failure(monkeypatch):
