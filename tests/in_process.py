@@ -22,6 +22,8 @@ import invoke
 from invoke import Program
 
 from ops.core import running
+from ops.core.aws.account import Account
+from ops.core.aws.new_resources import NewResources
 from ops.core.paths import ROOT
 
 # botocore reads the megabytes that describe AWS's services again for each session; the suite makes a thousand. One loader serves
@@ -94,6 +96,7 @@ def process_state(env: dict[str, str]) -> Iterator[None]:
     handlers = {number: signal.getsignal(number) for number in SIGNALS}
     os.environ.update(env)
     os.chdir(ROOT)
+    Account.created = NewResources()
     try:
         yield
     finally:
