@@ -7,6 +7,9 @@ from typing import Any
 from sandbox.fidelity.case import Case, answered, prepare, refused
 
 SOURCE = "documented: EC2 API reference, error codes; words as public logs show them"
+LINGERING = (
+    "public issues: aws-cloudformation/cloudformation-coverage-roadmap#1327, hashicorp/terraform-provider-aws#34397"
+)
 PORT = [{"IpProtocol": "tcp", "FromPort": 22, "ToPort": 22, "UserIdGroupPairs": [{"GroupId": "<group2>"}]}]
 ALL = [{"IpProtocol": "-1", "IpRanges": [{"CidrIp": "0.0.0.0/0"}]}]
 OTHER_PORT = [{"IpProtocol": "tcp", "FromPort": 99, "ToPort": 99, "IpRanges": [{"CidrIp": "1.2.3.4/32"}]}]
@@ -58,5 +61,11 @@ CASES: list[Case] = [
     answered("ec2.describe_network_interfaces", "the endpoint's interface", {"Filters": [{"Name": "vpc-id", "Values": ["<vpc>"]}]}, equals=INTERFACE),
     refused("ec2.delete_subnet", "a subnet with an Instance Connect Endpoint", {"SubnetId": "<subnet>"}, IN_USE, "has dependencies and cannot be deleted"),
     refused("ec2.delete_security_group", "the group of an Instance Connect Endpoint", {"GroupId": "<group>"}, IN_USE, "has a dependent object"),
+    prepare("ec2.create_security_group", {**GROUP, "GroupName": "score-c"}, keep={"group3": "GroupId"}),
+    prepare("ec2.create_subnet", {"VpcId": "<vpc>", "CidrBlock": "10.77.32.0/20", "AvailabilityZone": "us-east-1b"}, keep={"subnet2": "Subnet.SubnetId"}),
+    prepare("ec2.create_vpc_endpoint", {"VpcId": "<vpc>", "ServiceName": f"{SERVICES}.logs", "VpcEndpointType": "Interface", "SubnetIds": ["<subnet2>"], "SecurityGroupIds": ["<group3>"]}, keep={"logs": "VpcEndpoint.VpcEndpointId"}),
+    prepare("ec2.delete_vpc_endpoints", {"VpcEndpointIds": ["<logs>"]}),
+    refused("ec2.delete_security_group", "the group of an interface endpoint that was just deleted", {"GroupId": "<group3>"}, IN_USE, "has a dependent object", source=LINGERING),
+    refused("ec2.delete_subnet", "the subnet of an interface endpoint that was just deleted", {"SubnetId": "<subnet2>"}, IN_USE, "has dependencies and cannot be deleted", source=LINGERING),
     refused("ec2.delete_vpc", "a VPC that is not empty", {"VpcId": "<vpc>"}, IN_USE, "has dependencies and cannot be deleted"),
 ]  # fmt: skip
