@@ -6,12 +6,13 @@ import contextlib
 import io
 import json
 import os
-import secrets
 import select
 import shutil
+import signal
 import subprocess
 import threading
 import time
+import uuid
 import zipfile
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -27,12 +28,13 @@ from sandbox.world import World
 RUNTIME = Path(__file__).with_name("lambda_runtime.py")
 INIT_S = 10.0  # AWS gives the code outside the handler ten seconds
 IDLE_KEPT = 10
+EXIT_S = 2.0  # for a program that has closed its pipe to end
 
 
 class InitError(Exception):
     """The code outside the handler failed. `report` is Lambda's JSON about it."""
 
-    def __init__(self, report: dict[str, str]) -> None:
+    def __init__(self, report: dict[str, Any]) -> None:
         super().__init__(report["errorMessage"])
         self.report = report
 
@@ -56,7 +58,7 @@ class Worker:
             if select.select([self.answers], [], [], 0.05)[0]:
                 data = os.read(self.answers, 1 << 16)
                 if not data:
-                    raise EOFError
+                    raise EOFError(self.describe_exit())
                 self.buffer += data
             else:
                 with contextlib.suppress(psutil.Error):
@@ -65,6 +67,16 @@ class Worker:
         line, _, self.buffer = self.buffer.partition(b"\n")
         answer: dict[str, Any] = json.loads(line)
         return answer
+
+    def describe_exit(self) -> str:
+        """Return Lambda's words about a program that has ended without an answer."""
+        status = 0
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            status = self.process.wait(EXIT_S)
+        if status == 0:
+            return "Runtime exited without providing a reason"
+        how = f"exit status {status}" if status > 0 else f"signal: {(signal.strsignal(-status) or '').lower()}"
+        return f"Runtime exited with error: {how}"
 
     def send_event(self, message: dict[str, Any]) -> None:
         self.events.write(json.dumps(message).encode() + b"\n")
@@ -116,7 +128,7 @@ def run_and_release_slot(world: World, function: Any, payload: bytes) -> Invocat
 
 
 def run_handler(world: World, function: Any, payload: bytes) -> InvocationResult:
-    request, began = secrets.token_hex(16), time.monotonic()
+    request, began = str(uuid.uuid4()), time.monotonic()
     group, stream = (
         f"/aws/lambda/{function.function_name}",
         f"{datetime.now(UTC):%Y/%m/%d}/[{function.version}]{world.port}",
@@ -133,16 +145,15 @@ def run_handler(world: World, function: Any, payload: bytes) -> InvocationResult
         worker = None
     except TimeoutError:
         result = build_function_error(
-            "Sandbox.Timedout", f"{request} Task timed out after {function.timeout:.2f} seconds"
+            "Sandbox.Timedout", f"RequestId: {request} Error: Task timed out after {function.timeout:.2f} seconds"
         )
     except MemoryError:
         result = build_function_error(
             "Runtime.ExitError", f"RequestId: {request} Error: Runtime exited with error: signal: killed"
         )
-    except (EOFError, BrokenPipeError):
-        result = build_function_error(
-            "Runtime.ExitError", f"RequestId: {request} Error: Runtime exited without providing a reason"
-        )
+    except (EOFError, BrokenPipeError) as error:
+        reason = worker.describe_exit() if worker else str(error)
+        result = build_function_error("Runtime.ExitError", f"RequestId: {request} Error: {reason}")
     except InitError as error:
         result = InvocationResult(json.dumps(error.report), "Unhandled")
     except json.JSONDecodeError as error:
