@@ -60,7 +60,9 @@ def describe_init_error(name: str, error: Exception) -> dict[str, Any]:
 
 def describe_handler_error(error: Exception, request_id: str) -> dict[str, Any]:
     """Return the report about an exception of the function's code, with its frames but not those of this program."""
-    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename != __file__]
+    found = traceback.extract_tb(error.__traceback__)
+    # As tuples, as awslambdaric does it: so no frame has the line of carets.
+    frames = [(one.filename, one.lineno or 0, one.name, one.line) for one in found if one.filename != __file__]
     return build_report(type(error).__name__, str(error), request_id, traceback.format_list(frames))
 
 
