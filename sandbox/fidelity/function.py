@@ -87,7 +87,7 @@ CASES: list[Case] = [
     refused("lambda.put_provisioned_concurrency_config", "a version that a provisioned alias has", {**THIS, "Qualifier": "<version>", "ProvisionedConcurrentExecutions": 1}, CONFLICT, "Version is pointed by a Provisioned Concurrency alias", 409),
     refused("lambda.invoke", "a missing function", {"FunctionName": "none"}, MISSING, "^Function not found: ", 404),
     refused("lambda.invoke", "a missing alias", {**THIS, "Qualifier": "noalias"}, MISSING, f"^Function not found: .*:{NAME}:noalias", 404),
-    refused("lambda.invoke", "a payload that is no JSON", {**THIS, "Payload": b"n\x87r"}, "InvalidRequestContentException", "Could not parse request body into json"),
+    refused("lambda.invoke", "a payload that is not JSON", {**THIS, "Payload": b"n\x87r"}, "InvalidRequestContentException", "Could not parse request body into json"),
     prepare("lambda.delete_provisioned_concurrency_config", LIVE),
     prepare("lambda.put_function_concurrency", {**THIS, "ReservedConcurrentExecutions": 0}),
     refused("lambda.invoke", "a function with 0 reserved", THIS, "TooManyRequestsException", r"^Rate Exceeded\.", 429),

@@ -23,7 +23,7 @@ ROLE_DETAIL = (
 CASES: list[Case] = [
     prepare("iam.create_role", {**TWIN, "Path": "/score/"}, keep={"role": "Role.Arn"}),
     refused("iam.create_role", "a name that is taken", TWIN, TAKEN, "^Role with name score-1 already exists", 409),
-    refused("iam.create_role", "a trust policy that is no JSON", {**TWIN, "RoleName": "score-2", "AssumeRolePolicyDocument": "x"}, MALFORMED, "invalid Json"),
+    refused("iam.create_role", "a trust policy that is not JSON", {**TWIN, "RoleName": "score-2", "AssumeRolePolicyDocument": "x"}, MALFORMED, "invalid Json"),
     refused("iam.create_role", "a trust policy without a principal", {**TWIN, "RoleName": "score-3", "AssumeRolePolicyDocument": NO_PRINCIPAL}, MALFORMED, "Missing required field Principal", source=DOCUMENTED),
     refused("iam.create_role", "a trust of a role that is not there", {**TWIN, "RoleName": "score-4", "AssumeRolePolicyDocument": build_trust({"AWS": f"{ROLES}/none"})}, MALFORMED, "^Invalid principal in policy"),
     refused("iam.create_role", "a boundary that is not there", {**TWIN, "RoleName": "score-5", "PermissionsBoundary": f"{POLICIES}/none"}, MISSING, r"^Scope ARN: \S+:policy/none does not exist or is not attachable\.$", 404),

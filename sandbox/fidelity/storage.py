@@ -26,7 +26,7 @@ CASES: list[Case] = [
     refused("s3.put_bucket_lifecycle_configuration", "a rule without a filter", {**THIS, "LifecycleConfiguration": LIFECYCLE}, "MalformedXML"),
     refused("s3.put_bucket_versioning", "enabled in lower case", {**THIS, "VersioningConfiguration": {"Status": "enabled"}}, "MalformedXML"),
     refused("s3.put_bucket_encryption", "two rules", {**THIS, "ServerSideEncryptionConfiguration": {"Rules": [RULE, RULE]}}, "MalformedXML"),
-    refused("s3.put_bucket_policy", "a policy that is no JSON", {**THIS, "Policy": "no policy"}, "MalformedPolicy", "first byte must be"),
+    refused("s3.put_bucket_policy", "a policy that is not JSON", {**THIS, "Policy": "no policy"}, "MalformedPolicy", "first byte must be"),
     refused("s3.put_bucket_policy", "a policy without a statement", {**THIS, "Policy": "{}"}, "MalformedPolicy", "Missing required field Statement"),
     refused("s3.put_bucket_tagging", "a key that begins with aws:", {**THIS, "Tagging": {"TagSet": [{"Key": "aws:x", "Value": "1"}]}}, "InvalidTag", "System tags cannot"),
     answered("s3.put_object", "a new object", {**THIS, "Key": "k", "Body": b"abc", "ChecksumAlgorithm": "SHA256"}, equals={"ServerSideEncryption": "AES256", "ChecksumType": "FULL_OBJECT"}),
