@@ -110,6 +110,26 @@ def status(c: Context, json: bool = False) -> Result:
     )
 
 
+@task(help={"json": "Print the result as JSON."})
+def fidelity(c: Context, json: bool = False) -> Result:
+    """Compare the local AWS's answers with those that are known of AWS.
+
+    It sends some 200 requests to a sandbox of its own, which ends afterwards:
+    the one that runs is not touched. Exit code 1 if a difference has no reason.
+
+    Example: invoke sandbox.fidelity
+    """
+    from sandbox.fidelity import score
+
+    if c.config.run.dry:
+        return Result({}, "would start a sandbox of its own, send it the known requests, and remove it")
+    checks = score.run_in_own_sandbox()
+    differences = score.list_differences(checks)
+    services = dict(score.summarise_services(checks))
+    data = {**score.summarise(checks), "services": services, "differences": differences}
+    return Result(data, score.format_score(checks), code=int(not all(one["reason"] for one in differences)))
+
+
 @task(
     iterable=["set"],
     help={"name": "Fault to inject; list prints them all.", "set": "Parameter as NAME=VALUE; repeat it."},

@@ -35,7 +35,15 @@ SETTLED = ("InService", "Failed", "OutOfService")
 # The tables that are kept: attributes of the World, and of its tables.
 KEPT = {
     "": ("token", "keys", "faults", "builds"),
-    "ec2": ("boxes", "connect_endpoints", "spot_requests", "spot_notices", "launches", "tags_of_terminated"),
+    "ec2": (
+        "boxes",
+        "connect_endpoints",
+        "lingering_interfaces",
+        "spot_requests",
+        "spot_notices",
+        "launches",
+        "tags_of_terminated",
+    ),
     "sagemaker": ("runs", "searches", "endpoints", "hanging"),
     "scaling": ("activities", "in_progress", "scaled_at", "periods"),
     "functions": ("provisioned", "urls"),

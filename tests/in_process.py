@@ -24,6 +24,8 @@ import invoke
 from invoke import Program
 
 from ops.core import running, settings_files
+from ops.core.aws.account import Account
+from ops.core.aws.new_resources import NewResources
 from ops.core.paths import ROOT
 
 # botocore reads the megabytes that describe AWS's services again for each session; the suite makes a thousand. One loader serves
@@ -126,6 +128,7 @@ def process_state(env: dict[str, str]) -> Iterator[None]:
     os.environ.update(env)
     os.chdir(ROOT)
     sys.executable = interpreter
+    Account.created = NewResources()
     try:
         yield
     finally:

@@ -10,6 +10,7 @@ import os
 import secrets
 import select
 import shutil
+import signal
 import subprocess
 import threading
 import time
@@ -30,12 +31,13 @@ from sandbox.world import World
 RUNTIME = Path(__file__).with_name("lambda_runtime.py")
 INIT_S = 10.0  # AWS gives the code outside the handler ten seconds
 IDLE_KEPT = 10
+EXIT_S = 2.0  # for a program that has closed its pipe to end
 
 
 class InitError(Exception):
     """The code outside the handler failed. `report` is Lambda's JSON about it."""
 
-    def __init__(self, report: dict[str, str]) -> None:
+    def __init__(self, report: dict[str, Any]) -> None:
         super().__init__(report["errorMessage"])
         self.report = report
 
@@ -60,7 +62,7 @@ class Worker:
             if select.select([self.answers], [], [], 0.05)[0]:
                 data = os.read(self.answers, 1 << 16)
                 if not data:
-                    raise EOFError
+                    raise EOFError(self.describe_exit())
                 self.buffer += data
             else:
                 if self.measure_memory_mb() > memory_mb:
@@ -74,6 +76,16 @@ class Worker:
         with contextlib.suppress(psutil.Error):
             return int(-(-psutil.Process(self.process.pid).memory_info().rss >> 20))
         return 0
+
+    def describe_exit(self) -> str:
+        """Return Lambda's words about a program that has ended without an answer."""
+        status = 0
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            status = self.process.wait(EXIT_S)
+        if status == 0:
+            return "Runtime exited without providing a reason"
+        how = f"exit status {status}" if status > 0 else f"signal: {(signal.strsignal(-status) or '').lower()}"
+        return f"Runtime exited with error: {how}"
 
     def send_event(self, message: dict[str, Any]) -> None:
         self.events.write(json.dumps(message).encode() + b"\n")
@@ -151,17 +163,16 @@ def run_handler(world: World, function: Any, qualifier: str, payload: bytes) -> 
         worker = None
     except TimeoutError:
         result = build_function_error(
-            "Sandbox.Timedout", f"{request} Task timed out after {function.timeout:.2f} seconds"
+            "Sandbox.Timedout", f"RequestId: {request} Error: Task timed out after {function.timeout:.2f} seconds"
         )
     except MemoryError:
         peak_mb = function.memory_size
         result = build_function_error(
             "Runtime.ExitError", f"RequestId: {request} Error: Runtime exited with error: signal: killed"
         )
-    except (EOFError, BrokenPipeError):
-        result = build_function_error(
-            "Runtime.ExitError", f"RequestId: {request} Error: Runtime exited without providing a reason"
-        )
+    except (EOFError, BrokenPipeError) as error:
+        reason = worker.describe_exit() if worker else str(error)
+        result = build_function_error("Runtime.ExitError", f"RequestId: {request} Error: {reason}")
     except InitError as error:
         result = InvocationResult(json.dumps(error.report), "Unhandled")
     except json.JSONDecodeError as error:

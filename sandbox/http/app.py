@@ -112,11 +112,18 @@ class Gate:
             self.world.log.add(call.service, call.operation, caller, refusal.reply[0], 0.0)
             raise
         began = time.monotonic()
+        lag = self.world.faults.lag
+        if not own and (unknown := lag.refuse(call, params, self.world.clock.now())):
+            self.world.log.add(call.service, call.operation, caller, unknown[0], 0.0, unknown[1])
+            return send_reply(start_response, *reply_error(call.protocol, *unknown))
         fault = self.world.faults.take_due_fault(call.operation)
         if fault and fault.do == "error":
             self.world.log.add(call.service, call.operation, caller, fault.status, 0.0, fault.code)
             return send_reply(start_response, *reply_error(call.protocol, fault.status, fault.code, fault.message))
         status, chunks = self.call_moto(call, params, start_response, lost=bool(fault and fault.do == "lost"))
+        chunks = list(chunks)
+        if status < 300:
+            lag.note_creation(call, params, chunks[0], self.world.clock.now())
         if not own:
             spent = time.monotonic() - began
             self.world.log.add(call.service, call.operation, caller, status, spent, fault.do if fault else "")

@@ -133,8 +133,9 @@ class SageMaker(SageMakerResponse):
         self.sagemaker_backend.describe_endpoint(name)  # raises for an unknown one
         record = self.sagemaker_backend.endpoints[name]
         if record.endpoint_status not in allowed:
-            state = "in-progress" if record.endpoint_status != "Failed" else "failed"
-            raise ValidationError(f'Cannot {verb} {state} endpoint "{record.arn}".')
+            # AWS says "update" of an endpoint in progress, also when it is to be deleted.
+            what = f"{verb} failed" if record.endpoint_status == "Failed" else "update in-progress"
+            raise ValidationError(f'Cannot {what} endpoint "{record.arn}".')
         return record
 
     def require_config(self, name: str) -> Any:

@@ -3,6 +3,7 @@
 import base64
 import io
 import json
+import re
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
 
@@ -87,7 +88,8 @@ def test_warm_environment_is_reused(function):
 
 def test_function_times_out(function):
     error, answer = function("import time\ndef run(e, c): time.sleep(60)")()
-    assert (error, "Task timed out after 3.00 seconds" in answer["errorMessage"]) == ("Unhandled", True)
+    assert (error, answer["errorType"]) == ("Unhandled", "Sandbox.Timedout")
+    assert re.fullmatch(r"RequestId: [0-9a-f-]{36} Error: Task timed out after 3\.00 seconds", answer["errorMessage"])
 
 
 def test_function_out_of_memory_is_killed(function):
@@ -98,10 +100,12 @@ def test_function_out_of_memory_is_killed(function):
 
 
 def test_exception_is_returned_to_the_caller(function):
-    assert function("def run(e, c): raise KeyError('gone')")() == (
-        "Unhandled",
-        {"errorType": "KeyError", "errorMessage": "'gone'"},
-    )
+    error, answer = function("def run(e, c): raise KeyError('gone')")()
+    assert (error, answer["errorType"], answer["errorMessage"]) == ("Unhandled", "KeyError", "'gone'")
+    assert len(answer["requestId"]) == 36
+    assert [frame.split(", ")[1:] for frame in answer["stackTrace"]] == [
+        ["line 1", "in run\n    def run(e, c): raise KeyError('gone')\n"]
+    ]
 
 
 def test_function_has_its_role_and_no_operator_keys(function, demo_stack):

@@ -17,6 +17,7 @@ from ops.core.errors import OpsError
 from sandbox import client, kept_state, processes, request_log, state
 from sandbox.faults import Fault, Faults
 from sandbox.http import routes
+from sandbox.sagemaker import endpoints
 from sandbox.world import Clock, World
 
 
@@ -175,3 +176,25 @@ def test_keep_names_all_unfinished_work(tmp_path):
         assert part in str(refused.value)
     assert not world.is_stopping
     assert not (tmp_path / state.KEPT_FILE).exists()
+
+
+@pytest.mark.parametrize(("failures", "status"), [(1, "InService"), (1000, "Failed")])
+def test_new_endpoint_is_tried_for_minutes_of_the_clock(tmp_path, monkeypatch, failures, status):
+    """A program that ends before its first ping keeps the endpoint in Creating, until SageMaker gives up."""
+    monkeypatch.setattr(endpoints, "CREATION_S", 100.0)
+    monkeypatch.setattr(endpoints, "ANOTHER_TRY_S", 5.0)
+    world, tries, seen = World(tmp_path, "t"), [], set()
+    variant = {"VariantName": "all", "DesiredInstanceCount": 1}
+    record = SimpleNamespace(endpoint_name="e", production_variants=[variant], endpoint_status="Creating")
+    live = endpoints.LiveEndpoint(record)
+
+    def build(*_):
+        tries.append(world.clock.now())
+        seen.add(record.endpoint_status)
+        return None if len(tries) <= failures else endpoints.Fleet("config", "all", None)
+
+    monkeypatch.setattr(endpoints, "build_first_fleet", build)
+    world.clock.set_speed(100)
+    endpoints.start_first_fleet(world, None, live)
+    assert (record.endpoint_status, seen) == (status, {"Creating"})
+    assert status == "InService" or world.clock.now() - tries[0] >= 100
