@@ -12,6 +12,11 @@ sys.dont_write_bytecode = bool(os.environ.get("PYTHONDONTWRITEBYTECODE"))
 # Loading makes objects that stay: searching them for garbage costs a twentieth of `invoke --list`. The executor switches it on again.
 gc.disable()
 
+from ops.core import interrupts  # noqa: E402
+
+if "invoke.main" in sys.modules:  # and not in a test that imports the commands
+    interrupts.handle_early()
+
 from bench import commands as bench  # noqa: E402
 from ops.commands import (  # noqa: E402
     data,

@@ -18,12 +18,12 @@ def up(c: Context) -> Result:
     Example: invoke net.up
     """
     from ops.core.aws.account import Account
-    from ops.network import facts, plan
+    from ops.network import facts, surplus
 
     account = Account.from_context(c, ROLE)
     account.guard()
     try:
-        done = run_plan(c, account, plan.steps, facts.read(account), account.settings)
+        done = run_plan(c, account, surplus.steps, facts.read(account), account.settings)
     except AwsError as error:
         if not error.says("AlreadyExists", "Duplicate", "Conflict"):
             raise
@@ -46,8 +46,8 @@ def down(c: Context, yes: bool = False) -> Result | None:
     from ops.network import facts, teardown
 
     account = Account.from_context(c, ROLE)
-    have = facts.read(account)
-    if have.vpc is None:
+    have = facts.read_for_removal(account)
+    if have.is_empty:
         return Result({"made": 0}, f"Stack {account.settings.stack.name} has no network.")
     teardown.check_unused(account, have)
     account.guard()
@@ -55,6 +55,7 @@ def down(c: Context, yes: bool = False) -> Result | None:
     done = run_plan(c, account, teardown.steps, have)
     if c.config.run.dry:
         return None
+    teardown.check_removed(account)
     return Result(done.data, f"The network is deleted. {done.text}", changes=done.changes)
 
 
@@ -66,11 +67,11 @@ def status(c: Context, json: bool = False) -> Result:
     """
     from ops.core.aws.account import Account
     from ops.core.plan import format_step, preview
-    from ops.network import facts, plan
+    from ops.network import facts, surplus
 
     account = Account.from_context(c, ROLE)
     have = facts.read(account)
-    planned = [format_step(step) for step in preview(plan.steps(have, account.settings))]
+    planned = [format_step(step) for step in preview(surplus.steps(have, account.settings))]
     parts = have.parts()
     text = format_table(("part", "id"), parts.items()) + "".join(f"\n{line}" for line in planned)
     data = {"parts": parts, "differs": planned}

@@ -12,7 +12,7 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from ops.core import pricing
+from ops.core import interrupts, pricing
 from ops.core.errors import AwsError, OpsError
 from ops.core.output import announce_stack
 
@@ -109,6 +109,7 @@ def walk_steps(steps: Steps, answer: Callable[[Step], Any]) -> Iterator[Step]:
         except StopIteration:
             return
         yield step
+        interrupts.check()
         try:
             move, value = steps.send, answer(step)
         except (AwsError, WaitFailed) as error:

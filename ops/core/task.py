@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec
 import invoke
 from invoke.executor import Executor as InvokeExecutor
 
-from ops.core import running
+from ops.core import interrupts, running
 from ops.core.errors import DECLINED, INTERRUPTED, OpsError
 from ops.core.output import announce_stack, paint_states, say
 from ops.core.paths import WORK
@@ -212,13 +212,13 @@ class Executor(InvokeExecutor):
         running.collection = self.collection
         mask_debug_output()
         try:
-            with end_on_lost_output():
+            with interrupts.handled(), end_on_lost_output():
                 return super().execute(*tasks)
         except KeyboardInterrupt as error:
-            raise OpsError(
-                "Interrupted. Run the same command again: it goes on from what is there.", INTERRUPTED
-            ) from error
+            raise OpsError(interrupts.SENTENCE, INTERRUPTED) from error
         except Exception as error:
+            if interrupts.was_interrupted and getattr(error, "code", None) != INTERRUPTED:  # made of the interrupt
+                raise OpsError(interrupts.SENTENCE, INTERRUPTED) from error
             explained = explain_error(error)
             if explained is error:
                 raise

@@ -30,7 +30,8 @@ class Facts:
     """The facts about the endpoint: its description (None without one), names of configs and models, alarms.
 
     `alarms` maps a name to its threshold; `guards` are alarms left over from an update. `instance_type` is the live one.
-    `has_scaling` says whether a scalable target is registered, `lost_scaling` that a deployment deregistered it and died.
+    `has_scaling` says whether a scalable target is registered, `lost_scaling` that a deployment deregistered it and died
+    before all of it was registered again; `scaling` is what is registered.
     """
 
     endpoint: dict[str, Any] | None = None
@@ -44,6 +45,7 @@ class Facts:
     log_group: bool = False
     subnets: tuple[str, ...] = ()
     group: str | None = None
+    scaling: scaling.Facts = field(default_factory=scaling.Facts)
 
     @property
     def live(self) -> str:
@@ -103,7 +105,7 @@ def facts(account: Account) -> Facts:
     models = account.list_all("sagemaker", "list_models", "Models", **named)
     names = [alarm["AlarmName"] for alarm in alarms.build_endpoint_alarms(settings)]
     there = account.list_all("cloudwatch", "describe_alarms", "MetricAlarms", AlarmNamePrefix=settings.prefix + "-")
-    found, scaled = find_endpoint(account), scaling.facts(account).bounds is not None
+    found, scaled = find_endpoint(account), scaling.facts(account)
     return Facts(
         found,
         tuple(c["EndpointConfigName"] for c in configs if ours.fullmatch(c["EndpointConfigName"])),
@@ -111,10 +113,13 @@ def facts(account: Account) -> Facts:
         {alarm["AlarmName"]: alarm["Threshold"] for alarm in there if alarm["AlarmName"] in names},
         tuple(a["AlarmName"] for a in there if ours.fullmatch(re.sub("-(5xx|p99)$", "", a["AlarmName"]))),
         read_instance_type(account, found["EndpointConfigName"]) if found else "",
-        scaled,
-        not scaled and found is not None and history.has_lost_scaling(history.read_notes(account, newest=1)),
+        scaled.bounds is not None,
+        found is not None
+        and not scaling.is_complete(scaled, settings)
+        and history.has_lost_scaling(history.read_notes(account, newest=1)),
         has_retention(account, alarms.log_group(settings), settings.endpoint.log_days),
         *training_jobs.read_job_network(account),
+        scaling=scaled,
     )
 
 
@@ -140,9 +145,14 @@ def steps(have: Facts, want: EndpointSpec) -> Steps:
         yield wait_for_endpoint(settings, "instances start, load the release and answer pings")
     elif have.live != want.config:
         yield from update_steps(have, want)
-    if have.lost_scaling:
+    if have.lost_scaling and not moves_scaled_endpoint(have, want):
         scaling.refuse_burstable(want.instance_type)
-        yield from scaling.steps(scaling.Facts(), settings)
+        yield from scaling.steps(have.scaling, settings)
+
+
+def moves_scaled_endpoint(have: Facts, want: EndpointSpec) -> bool:
+    """Return whether the update is to another instance type, and the endpoint is registered for scaling."""
+    return have.has_scaling and have.instance_type != want.instance_type
 
 
 def update_steps(have: Facts, want: EndpointSpec) -> Steps:
@@ -152,7 +162,7 @@ def update_steps(have: Facts, want: EndpointSpec) -> Steps:
     registered again after the update; if this process dies in between, the next deployment registers it.
     """
     settings = want.settings
-    moved = have.has_scaling and have.instance_type != want.instance_type
+    moved = moves_scaled_endpoint(have, want)
     if moved:
         scaling.refuse_burstable(want.instance_type)
     yield from alarms.guard_steps(settings, want.config)

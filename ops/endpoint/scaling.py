@@ -186,6 +186,12 @@ def is_past(when: str, timezone: str, now: datetime) -> bool:
     return datetime.fromisoformat(when[3:-1]).replace(tzinfo=ZoneInfo(timezone)) <= now
 
 
+def is_complete(have: Facts, settings: Settings) -> bool:
+    """Return whether the target, the settings' policy and all scheduled actions are registered, with whatever bounds."""
+    planned = build_schedule(settings, datetime.now(UTC)).keys()
+    return have.bounds is not None and derive_policy_name(settings) in have.policies and planned <= have.schedule.keys()
+
+
 def list_acceptable_bounds(have: Facts, settings: Settings) -> set[Bounds]:
     """Return the bounds that agree with the settings: their own, and those of recurring scheduled actions, which may have run last."""
     want = build_schedule(settings, datetime.now(UTC))

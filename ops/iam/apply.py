@@ -21,6 +21,8 @@ from ops.iam.revocation import SPREADING_S, drop_revocations
 from ops.iam.roles import Wanted, derive_policy_arn, dump_document
 from ops.iam.versions import plan_new_version
 
+BOOTSTRAP = "bootstrap"
+
 
 @dataclass(frozen=True)
 class ApplyPlan:
@@ -112,7 +114,8 @@ def translate_name_conflict(steps: Steps) -> Steps:
 
 
 def plan_all_roles(have: Snapshot, wanted: list[Wanted], settings: Settings) -> Steps:
-    for want in wanted:
+    """Yield the changes of each role, of bootstrap last: once it is whole, later runs are its own, and it may write no boundary."""
+    for want in sorted(wanted, key=lambda want: want.role == BOOTSTRAP):
         name = settings.build_role_name(want.role)
         role = have.roles.get(name)
         if want.boundary:  # before the role, which must never exist without its boundary

@@ -8,21 +8,48 @@ from typing import Any
 from ops.core.aws.account import Account
 from ops.core.errors import OpsError
 from ops.core.plan import Change, Steps, Wait
-from ops.network.facts import Facts, list_network_users
+from ops.network.facts import Facts, list_network_users, list_parts
 from ops.network.plan import build_ip_permission, poll_connect_endpoint_creation
 
 
 def check_unused(account: Account, have: Facts) -> None:
-    """Raise OpsError when something uses the network, and name it."""
-    if found := list_network_users(account, str(have.vpc)):
+    """Raise OpsError when something uses one of the networks, and name it."""
+    vpcs = [one.vpc for one in (have, *have.surplus_vpcs) if one.vpc]
+    if found := sorted({user for vpc in vpcs for user in list_network_users(account, vpc)}):
         raise OpsError(
             f"The network is in use by {', '.join(found)}. First: invoke ec2.down, invoke sm.delete, or wait for the job. Nothing was touched."
         )
 
 
-def steps(have: Facts) -> Steps:
-    """Yield the deletions in the order that AWS requires: endpoints, rules that name other groups, groups, subnets, VPC."""
+def check_removed(account: Account) -> None:
+    """Look again at everything with the stack's tag. Raises OpsError with what is still there."""
+    if found := [ident for ident, _ in list_parts(account)]:
+        raise OpsError(
+            f"Still there, with the stack's tag: {', '.join(found)}. Run the same command again; what uses them: invoke net.status"
+        )
 
+
+def steps(have: Facts) -> Steps:
+    """Yield the deletions in the order that AWS requires: gateways, endpoints, rules that name other groups, groups, subnets, VPC.
+
+    What the plan has once may be there twice: everything with the stack's tag is deleted.
+    """
+    for gateway, vpc in (*([have.gateway] if have.gateway else []), *have.surplus_gateways):
+        yield from gateway_steps(gateway, vpc)
+    for other in have.surplus_vpcs:
+        yield from steps(other)
+    if have.vpc:
+        yield from vpc_steps(have)
+
+
+def gateway_steps(gateway: str, vpc: str) -> Steps:
+    if vpc:
+        args = {"InternetGatewayId": gateway, "VpcId": vpc}
+        yield Change("ec2", "detach_internet_gateway", args, why="detach the internet gateway from the VPC")
+    yield delete("the internet gateway", "delete_internet_gateway", InternetGatewayId=gateway)
+
+
+def vpc_steps(have: Facts) -> Steps:
     yield from remove_endpoint_steps(have)
     ids = {name: group.id for name, group in have.groups.items()}
     for name, group in have.groups.items():
@@ -38,16 +65,12 @@ def steps(have: Facts) -> Steps:
         yield delete(f"security group {name}", "delete_security_group", GroupId=group.id)
     for zone, subnet in have.subnets.items():
         yield delete(f"the subnet in {zone}", "delete_subnet", SubnetId=subnet)
-    if have.acl:
-        yield delete("the network ACL", "delete_network_acl", NetworkAclId=have.acl)
-    if have.routes:
-        yield delete("the route table", "delete_route_table", RouteTableId=have.routes)
-    if have.gateway and have.gateway[1]:
-        args = {"InternetGatewayId": have.gateway[0], "VpcId": have.gateway[1]}
-        yield Change("ec2", "detach_internet_gateway", args, why="detach the internet gateway from the VPC")
-    if have.gateway:
-        yield delete("the internet gateway", "delete_internet_gateway", InternetGatewayId=have.gateway[0])
-    yield delete("the VPC", "delete_vpc", VpcId=have.vpc)
+    for acl in filter(None, (have.acl, *have.surplus_acls)):
+        yield delete("the network ACL", "delete_network_acl", NetworkAclId=acl)
+    for table in filter(None, (have.routes, *have.surplus_tables)):
+        yield delete("the route table", "delete_route_table", RouteTableId=table)
+    if have.is_ours:
+        yield delete("the VPC", "delete_vpc", VpcId=have.vpc)
 
 
 def delete(what: str, call: str, **args: Any) -> Change:
@@ -66,7 +89,7 @@ def remove_endpoint_steps(have: Facts) -> Steps:
         yield delete(
             "the Instance Connect Endpoint", "delete_instance_connect_endpoint", InstanceConnectEndpointId=endpoint
         )
-    ends = [end for end in (have.s3_endpoint, *have.interfaces.values()) if end]
+    ends = [end for end in (have.s3_endpoint, *have.interfaces.values(), *have.surplus_endpoints) if end]
     if ends:
         yield delete("the VPC endpoints", "delete_vpc_endpoints", VpcEndpointIds=ends)
     if have.connect_endpoint or ends:

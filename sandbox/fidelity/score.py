@@ -30,6 +30,7 @@ from sandbox.fidelity import (
     telemetry,
 )
 from sandbox.fidelity.case import Case
+from sandbox.state import REGION
 
 TABLES = (function, storage, identity, telemetry, network, instances, machine_learning, delivery)
 # Why an answer differs from AWS's, by "CALL: ABOUT"; a difference without a reason is a fault of the sandbox.
@@ -67,7 +68,7 @@ def run_in_own_sandbox() -> list[Check]:
     with tempfile.TemporaryDirectory(prefix="kennel-fidelity-") as made:
         folder = Path(made)
         try:
-            start_sandbox(folder)
+            start_sandbox(folder, REGION)
             return list(run(folder / "aws" / "config"))
         finally:
             processes.end_sandbox_processes(folder)

@@ -29,8 +29,11 @@ def test_listing_tasks_loads_commands_and_little_else():
         "ops.core",
         "ops.core.entry",
         "ops.core.errors",
+        "ops.core.interrupts",
         "ops.core.output",
+        "ops.core.paths",
         "ops.core.running",
+        "ops.core.streams",
         "ops.core.task",
         "ops.core.text",
     }

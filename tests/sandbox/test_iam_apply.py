@@ -8,6 +8,7 @@ import pytest
 
 from iampolicy.account import snapshot
 from ops.core import plan as change
+from ops.core.aws.account import Account
 from ops.core.errors import OpsError
 from ops.core.paths import WORK
 from ops.iam import apply
@@ -283,3 +284,36 @@ def test_change_not_read_back_is_reported(make_stack):
     with pytest.raises(OpsError, match="kennel-unread-ec2-box: set its trust policy") as missed:
         apply.wait_until_applied(cli.account, lambda have: apply.steps(have, wanted, cli.settings), timeout_s=0.3)
     assert missed.value.code == 1
+
+
+def test_first_apply_resumes_after_a_crash(make_stack, monkeypatch):
+    """The first iam.apply of an account continues after a crash at any point, also while its role bootstrap is half made."""
+    cli = make_stack("firstapply", roles=False)
+    real, made = Account.make_change, 0
+
+    class Crash(BaseException):
+        pass
+
+    def crash_after(calls):
+        left = calls
+
+        def make_change(self, step):
+            nonlocal left, made
+            answer = real(self, step)
+            left, made = left - 1, made + 1
+            if left <= 0:
+                raise Crash
+            return answer
+
+        monkeypatch.setattr(Account, "make_change", make_change)
+        assert "Crash" in cli("iam.apply", ok=False).err
+
+    whole = len(
+        change.preview(apply.steps(snapshot.read(cli.account), policies.read_roles(cli.settings), cli.settings))
+    )
+    for calls in (2, whole - 8, 1, 1, 1, 1, 1):
+        crash_after(calls)
+    assert made == whole - 1
+    monkeypatch.setattr(Account, "make_change", real)
+    assert f"{len(WANTED)} roles: 1 made" in cli("iam.apply").out
+    assert "no differences" in cli("iam.diff").out

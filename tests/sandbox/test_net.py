@@ -111,3 +111,52 @@ def test_removal_waits_for_interfaces_of_deleted_endpoints(make_stack, inject_fa
     account.wait(change.Wait("the interfaces", until(vpc), why="they linger", timeout_s=20))
     make("delete_subnet", SubnetId=subnet)
     make("delete_vpc", VpcId=vpc)
+
+
+def count_parts(account):
+    return sorted(call for call, key, _ in facts.KINDS for _ in account.list_tagged(call, key))
+
+
+def test_lost_answers_leave_one_network_and_then_none(make_stack, inject_fault):
+    """Each call of net.up and net.down is carried out once, although its answer is lost."""
+    cli = make_stack("lostnet")
+    made = """CreateVpc CreateSubnet CreateRouteTable CreateNetworkAcl CreateSecurityGroup CreateVpcEndpoint AssociateRouteTable
+        CreateInstanceConnectEndpoint CreateNetworkAclEntry AuthorizeSecurityGroupIngress RevokeSecurityGroupEgress
+        ReplaceNetworkAclAssociation ModifyVpcAttribute"""
+    deleted = """DeleteInstanceConnectEndpoint DeleteVpcEndpoints RevokeSecurityGroupIngress DeleteSecurityGroup DeleteSubnet
+        DeleteNetworkAcl DeleteRouteTable DeleteVpc"""
+    for operation in made.split():
+        inject_fault("fault", operation=operation, do="lost")
+    assert cli("net.up").out.endswith("28 made\n")
+    assert cli("net.up").out.endswith("0 made\n")
+    assert "describe_vpcs" in count_parts(cli.account)
+    assert len(count_parts(cli.account)) == 10
+    for operation in deleted.split():
+        inject_fault("fault", operation=operation, do="lost")
+    cli("net.down", "--yes")
+    assert facts.list_parts(cli.account) == []
+
+
+def test_second_parts_are_removed_by_up_and_by_down(make_stack):
+    """A second VPC, route table, ACL and gateway go with net.up when nothing uses them, and all with net.down."""
+    cli = make_stack("twice")
+    account = cli.account
+    cli("net.up")
+
+    def make_second(vpc):
+        tags = partial(facts.build_tag_specification, cli.settings, name="second")
+        account.call("ec2", "create_route_table", VpcId=vpc, **tags(resource_type="route-table"))
+        account.call("ec2", "create_network_acl", VpcId=vpc, **tags(resource_type="network-acl"))
+        account.call("ec2", "create_internet_gateway", **tags(resource_type="internet-gateway"))
+        made = account.call("ec2", "create_vpc", CidrBlock="10.20.0.0/16", **tags(resource_type="vpc"))
+        account.call("ec2", "create_route_table", VpcId=made["Vpc"]["VpcId"], **tags(resource_type="route-table"))
+
+    before, vpc = count_parts(account), facts.read(account).vpc
+    make_second(vpc)
+    assert len(count_parts(account)) == len(before) + 5
+    assert "delete a second route table" in cli("net.up").err
+    assert (count_parts(account), facts.read(account).vpc) == (before, vpc)
+    make_second(vpc)
+    account.call("ec2", "delete_tags", Resources=[vpc], Tags=[{"Key": "kennel:stack"}])
+    cli("net.down", "--yes")
+    assert facts.list_parts(account) == []

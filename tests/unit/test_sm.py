@@ -124,6 +124,20 @@ def test_new_instance_type_removes_and_restores_scaling():
     assert lost[-2:] == ["register_scalable_target", "put_scaling_policy"]
 
 
+def test_scaling_lost_in_its_middle_is_restored():
+    """A crash after RegisterScalableTarget leaves a target without a policy: the next deployment puts the policy."""
+    target = scaling.Facts((SETTINGS.endpoint.min_instances, SETTINGS.endpoint.max_instances))
+    assert not scaling.is_complete(target, SETTINGS)
+    lost = update(has_scaling=True, lost_scaling=True, scaling=target)
+    calls = [s.call for s in lost if isinstance(s, Change)]
+    assert calls[-1] == "put_scaling_policy"
+    assert "register_scalable_target" not in calls
+    name = scaling.derive_policy_name(SETTINGS)
+    assert scaling.is_complete(scaling.Facts((1, 2), {name: scaling.build_policy_config(SETTINGS)}), SETTINGS)
+    moved = update(has_scaling=True, lost_scaling=True, scaling=target, instance_type="ml.c5.xlarge")
+    assert [s.call for s in moved if isinstance(s, Change)].count("put_scaling_policy") == 1
+
+
 def test_rejected_update_restores_scaling():
     from ops.core.errors import AwsError
 

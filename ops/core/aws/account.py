@@ -14,13 +14,14 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from botocore.config import Config
 from botocore.exceptions import ClientError
 
-from ops.core import running
+from ops.core import interrupts, running
+from ops.core.aws import lost_answers
 from ops.core.aws.errors import build_aws_error, redact, shorten_for_log
 from ops.core.aws.new_resources import PAUSES_S, NewResources, is_unknown_resource
 from ops.core.aws.session import open_session
 from ops.core.aws.sts import RETRIES
 from ops.core.bucket import Bucket
-from ops.core.errors import AwsError, OpsError
+from ops.core.errors import DENIED, AwsError, OpsError
 from ops.core.files import name_path
 from ops.core.kept_sessions import drop_sessions
 from ops.core.masking import mask_keys
@@ -51,6 +52,7 @@ class Account:
         self._guarded = False
         self._client = cache(self._create_client)
         self._session = open_session(settings, role if settings.aws.take_roles else "")
+        self._session.register("needs-retry", lost_answers.watch)
 
     @classmethod
     def from_context(cls, c: invoke.Context, role: str = "operator") -> Account:
@@ -59,16 +61,21 @@ class Account:
 
     @classmethod
     def from_context_or_profile(cls, c: invoke.Context, role: str) -> Account:
-        """Return the account as the role, or as the profile while the role cannot be assumed: the first iam.apply makes it."""
+        """Return the account as the role, or as the profile while the role cannot be assumed, or may not read IAM yet.
+
+        The first iam.apply makes the role, and may have been interrupted between the role and its permissions.
+        """
         account = cls.from_context(c, role)
         try:
             account.guard()
+            account.call("iam", "get_account_authorization_details", MaxItems=1)
         except AwsError as error:
-            if error.call != "AssumeRole":
+            assumed = error.call != "AssumeRole"
+            if assumed and error.code != DENIED:
                 raise
-            say(
-                f"Cannot assume role {account.settings.build_role_name(role)} yet; continuing with the profile's own credentials."
-            )
+            problem = "has no permissions" if assumed else "cannot be assumed"
+            name = account.settings.build_role_name(role)
+            say(f"Role {name} {problem} yet; continuing with the profile's own credentials.")
             return cls.from_context(c, "")
         return account
 
@@ -199,7 +206,9 @@ class Account:
         self._write_audit_entry("begin", entry)
         try:
             patience = "launch" if change.call in LAUNCHES else "control"
-            answer = self.call(change.service, change.call, patience, **change.args)
+            answer = lost_answers.settle(
+                self, change, lambda: self.call(change.service, change.call, patience, **change.args)
+            )
         except BaseException as error:
             self._write_audit_entry(
                 f"failed: {type(error).__name__}: {mask_keys(redact(str(error), change.args))}"[:300], entry
@@ -233,6 +242,7 @@ class Account:
 
     def _poll(self, wait: Wait, started: float, show_state: Callable[[str], None]) -> Any:
         for pause in iterate_poll_intervals():
+            interrupts.check()
             state = wait.until(self)
             if not isinstance(state, str):
                 return state
