@@ -114,7 +114,7 @@ def invoke(c: Context, picture: str = "", sample: int = 0, seed: int = 0, json: 
 
     if bool(picture) == bool(sample) or sample < 0:
         raise OpsError(
-            "Give either --picture FILE or a number of test pictures, such as: invoke lambda.invoke --sample 5"
+            "Give either a picture (--picture FILE) or a number of test pictures, such as: invoke lambda.invoke --sample 5"
         )
     account = Account.from_context(c)
     if picture:
