@@ -92,6 +92,7 @@ def concurrency(c: Context, json: bool = False) -> Result:
 
 
 @task(
+    positional=["picture"],
     help={
         "picture": "JPEG or PNG file to send.",
         "sample": "Number of test pictures to send, in place of --picture.",
