@@ -204,3 +204,19 @@ def test_metrics_count_refused_requests(refused, said):
     point = {"minute": "17:36", "requests": 6.0, "each": 6.0, "errors_5xx": 0.0, "p50_ms": 1.0, "p99_ms": 2.0}
     points = [point | {"errors_4xx": 0.0}, point | {"errors_4xx": float(refused)}]
     assert describe_metrics(account_of(), points, []).splitlines()[-1] == said
+
+
+@pytest.mark.parametrize(
+    ("errors", "p99", "page"), [(0, 9000, "endpoint-latency"), (99, 10, "endpoint-5xx"), (99, 9000, "endpoint-5xx")]
+)
+def test_metrics_above_a_limit_name_their_page(errors, p99, page):
+    point = {
+        "minute": "17:36",
+        "requests": 9,
+        "each": 9,
+        "errors_4xx": 0,
+        "errors_5xx": errors,
+        "p50_ms": 5,
+        "p99_ms": p99,
+    }
+    assert f"17:36. Why: invoke runbook.show {page}\n" in describe_metrics(account_of(), [point], ["17:36"])
