@@ -147,6 +147,8 @@ def describe_injected(name: str, reply: dict[str, Any]) -> str:
         ends = "The others end as the sandbox says when they are set, or with: invoke sandbox.down"
         return f"Faults of calls and of capacity have ended: {format_reply(reply)}. {ends}"
     ends = FAULTS[name].ends
+    if name == "slow" and reply.get("lag_s") == 0:
+        return f"Fault {name} has ended: {format_reply(reply)}."
     return f"Fault {name} is set: {format_reply(reply)}. {f'To end it: {ends}' if ends else 'It is over at once; nothing has to be ended.'}"
 
 

@@ -187,6 +187,7 @@ def metrics(c: Context, minutes: int = 15, json: bool = False) -> Result:
 
 
 @task(
+    positional=["picture"],
     help={
         "picture": "JPEG or PNG file to send.",
         "sample": "Number of test pictures to send, in place of --picture.",
@@ -209,7 +210,7 @@ def invoke(c: Context, picture: str = "", sample: int = 0, seed: int = 0, json: 
 
     if bool(picture) == bool(sample) or sample < 0:
         raise OpsError(
-            "Give either --picture FILE or a number of test pictures, such as: invoke lambda.invoke --sample 5"
+            "Give either a picture (--picture FILE) or a number of test pictures, such as: invoke lambda.invoke --sample 5"
         )
     account = Account.from_context(c)
     if picture:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 JOB = {
     "job": "Training job, of SageMaker or the box (default: the newest completed SageMaker job of the current settings).",
-    "instances": "Without --job: take the newest completed SageMaker job on this many hosts (default: 1).",
+    "instances": "Which job: the newest trained on this many hosts (default: 1). It does not set the endpoint's instances.",
 }
 
 

@@ -150,6 +150,12 @@ def describe_metrics(account: Account, points: list[dict[str, Any]], over: list[
     text = format_table(columns, [(p["minute"], *(f"{p[name]:g}" for name in METRICS)) for p in points])
     if over:
         text += f"\nabove {bounds.p99_ms} ms (p99), or {bounds.errors_5xx_per_minute} 5xx a minute: {', '.join(over)}"
+        page = (
+            "endpoint-5xx"
+            if any(p["errors_5xx"] > bounds.errors_5xx_per_minute for p in points)
+            else "endpoint-latency"
+        )
+        text += f". Why: invoke runbook.show {page}"
     refused, requests = (sum(p[name] for p in points) for name in ("errors_4xx", "requests"))
     why = ". Why: invoke runbook.show endpoint-4xx" if refused else ""
     return f"{text}\nrefused (4xx): {refused:g} of {requests:g} requests{why}"

@@ -151,7 +151,7 @@ def check_log_groups(account: Account) -> Check:
     except ProfileError:  # the roles have their own check
         return Check("logs", True, "the log groups were not checked: that needs the role operator")
     except AwsError as error:
-        return Check("logs", True, f"the log groups were not checked: {error}")
+        return Check("logs", True, f"the log groups were not checked: {error.call} was refused ({error.aws_code})")
     if gone:
         fix = f"invoke {' '.join(command for _, command in gone)}"
         return Check("logs", False, f"missing: {', '.join(name for name, _ in gone)}", fix)

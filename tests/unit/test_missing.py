@@ -11,7 +11,7 @@ from ops.core.errors import AwsError, OpsError
 from ops.endpoint import plan, status
 from ops.endpoint.status import Status, describe_metrics, describe_status
 from ops.jobs import follow, training_jobs
-from ops.releases import build, history
+from ops.releases import build, history, trained_model
 from ops.releases.records import ReleaseSummary
 from ops.stack import checks
 from tests.conftest import settings_of
@@ -49,6 +49,30 @@ def test_job_of_another_stack_is_never_described():
     account.call_or_none = lambda *args, **kwargs: pytest.fail("AWS was called")
     with pytest.raises(OpsError, match="No job of this stack is called payroll"):
         training_jobs.describe_existing(account, "payroll")
+
+
+@pytest.mark.parametrize(
+    ("job", "command"),
+    [
+        ("kennel-demo-sm1-1a2b3c4d", "invoke sm.train --again"),
+        ("kennel-demo-sm2-1a2b3c4d-2", "invoke sm.train --again --instances 2"),
+        ("kennel-demo-box1-1a2b3c4d", "invoke ec2.train --again"),
+    ],
+)
+def test_lost_model_is_trained_again_not_found_again(job, command):
+    account = account_of()
+    account.bucket = SimpleNamespace(name="b", head=lambda key: None, keys=lambda prefix: [f"{prefix}output/log"])
+    with pytest.raises(OpsError) as error:
+        trained_model.fetch_model(account, job)
+    assert f"is missing. Train it again: {command}. See: invoke runbook.show artefact-missing" in str(error.value)
+
+
+@pytest.mark.parametrize("job", ["nosuch", "kennel-demo-sm1-1a2b3c4e"])
+def test_model_of_an_unknown_job_names_the_job(job):
+    account = account_of()
+    account.bucket.head, account.bucket.keys = lambda key: None, lambda prefix: []
+    with pytest.raises(OpsError, match=f"No job of this stack is called {job}"):
+        trained_model.fetch_model(account, job)
 
 
 def test_endpoint_log_group_that_is_gone_is_named():
@@ -209,3 +233,19 @@ def test_metrics_count_refused_requests(refused, said):
     point = {"minute": "17:36", "requests": 6.0, "each": 6.0, "errors_5xx": 0.0, "p50_ms": 1.0, "p99_ms": 2.0}
     points = [point | {"errors_4xx": 0.0}, point | {"errors_4xx": float(refused)}]
     assert describe_metrics(account_of(), points, []).splitlines()[-1] == said
+
+
+@pytest.mark.parametrize(
+    ("errors", "p99", "page"), [(0, 9000, "endpoint-latency"), (99, 10, "endpoint-5xx"), (99, 9000, "endpoint-5xx")]
+)
+def test_metrics_above_a_limit_name_their_page(errors, p99, page):
+    point = {
+        "minute": "17:36",
+        "requests": 9,
+        "each": 9,
+        "errors_4xx": 0,
+        "errors_5xx": errors,
+        "p50_ms": 5,
+        "p99_ms": p99,
+    }
+    assert f"17:36. Why: invoke runbook.show {page}\n" in describe_metrics(account_of(), [point], ["17:36"])
