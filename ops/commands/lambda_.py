@@ -193,7 +193,7 @@ def metrics(c: Context, minutes: int = 15, json: bool = False) -> Result:
         "sample": "Number of test pictures to send, in place of --picture.",
         "seed": "Random seed for the choice of test pictures (default: 0).",
         "json": "Print the result as JSON.",
-    }
+    },
 )
 def invoke(c: Context, picture: str = "", sample: int = 0, seed: int = 0, json: bool = False) -> Result | None:
     """Invoke the function with a picture file, or with test pictures.
