@@ -39,6 +39,11 @@ def hand_over(address: str) -> None:
     import signal
     import socket
 
+    passed = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2}
+    usual = signal.pthread_sigmask(
+        signal.SIG_BLOCK, passed
+    )  # one that comes early is passed on as soon as there is a fork
+
     connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     connection.connect(address)
     asked = json.dumps({"words": words, "env": dict(os.environ), "folder": str(Path.cwd())}).encode()
@@ -46,8 +51,9 @@ def hand_over(address: str) -> None:
     connection.sendall(asked)
     answers = connection.makefile("r")
     pid = json.loads(answers.readline())["pid"]
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
+    for number in passed:
         signal.signal(number, lambda number, frame: os.kill(pid, number))
+    signal.pthread_sigmask(signal.SIG_SETMASK, usual)
     code = json.loads(answers.readline())["code"]
     if code < 0:
         if -code not in (signal.SIGKILL, signal.SIGSTOP):

@@ -103,7 +103,7 @@ def test_exception_is_returned_to_the_caller(function):
     error, answer = function("def run(e, c): raise KeyError('gone')")()
     assert (error, answer["errorType"], answer["errorMessage"]) == ("Unhandled", "KeyError", "'gone'")
     assert len(answer["requestId"]) == 36
-    assert [frame.split(", ")[1:] for frame in answer["stackTrace"]] == [
+    assert [frame.split(", ", 2)[1:] for frame in answer["stackTrace"]] == [
         ["line 1", "in run\n    def run(e, c): raise KeyError('gone')\n"]
     ]
 

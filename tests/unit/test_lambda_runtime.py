@@ -84,7 +84,7 @@ def test_code_outside_the_handler_is_reported(error, kind, message):
 )
 def test_ended_program_is_described_as_lambda_does(code, words):
     with subprocess.Popen(["sh", "-c", code]) as process:
-        assert Worker(process, io.BytesIO(), 0).describe_exit() == words
+        assert Worker(process, io.BytesIO(), 0, "stream").describe_exit() == words
 
 
 def test_runtime_starts_without_the_project(tmp_path):

@@ -21,7 +21,6 @@ from tests.in_process import run_invoke
 
 SETTINGS = settings_of()
 CONTEXTS = tasks.ns.to_contexts()
-NOW_MS = int(time.time() * 1000)
 
 
 @dataclass
@@ -84,7 +83,7 @@ def event(number: int, message: str, at: int = 0) -> dict[str, Any]:
         "eventId": str(number),
         "logStreamName": "AllTraffic/i-1",
         "message": message,
-        "timestamp": at or NOW_MS + number,
+        "timestamp": at or int(time.time() * 1000) + number,
     }
 
 
