@@ -109,5 +109,5 @@ def test_logs_missing_page_starts_an_instance_that_logs(demo_stack, inject_fault
     soon(lambda: page.works("there"))
     inject_fault("clock", speed=1)
     soon(page.verified)
-    demo_stack("sm.autoscale", "--min-instances", "1", "--max-instances", "1")
+    demo_stack("sm.autoscale", "--min-instances", "1", "--max-instances", "1", "--because", "one instance again")
     demo_stack("sm.autoscale")
