@@ -228,10 +228,13 @@ def test_zones_can_be_reordered_and_added(make_stack):
 
 @pytest.mark.parametrize("job", ["nosuch", "../x", "$(touch pwned)"])
 def test_unknown_job_is_rejected(cli, job):
-    for command in ("ec2.logs", "ec2.attach"):
+    for command, said in (
+        ("ec2.logs", "is not a job of this stack's box"),
+        ("ec2.attach", "was never started on this box"),
+    ):
         refused = cli(command, "--job", job, ok=False)
         assert refused.code == 1
-        assert "was never started on this box" in refused.err
+        assert said in refused.err
     assert cli("ec2.run", "ls pwned", ok=False).code != 0
     assert "--lines must be 1 or more" in cli("ec2.logs", "--lines", "0", ok=False).err
 
