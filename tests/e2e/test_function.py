@@ -127,7 +127,7 @@ def test_function_classifies_a_picture(demo_stack, digits):
     assert demo_stack("lambda.invoke", "--picture", str(path)).out.split()[0] == "4"
     refused = demo_stack("lambda.invoke", "--picture", "README.md", ok=False)
     assert "not a readable PNG or JPEG" in refused.out
-    assert "Give either --picture FILE or a number" in demo_stack("lambda.invoke", ok=False).err
+    assert "Give either a picture (--picture FILE) or a number" in demo_stack("lambda.invoke", ok=False).err
 
 
 def test_function_rejects_invalid_events(demo_stack):
