@@ -44,11 +44,9 @@ def name_training_command(job: str) -> str:
 
 def fetch_model(account: Account, job: str) -> Path:
     """Return the job's model.tar.gz, unpacked below .kennel/models. Raises OpsError when the job left none."""
-    if not job.startswith(f"{account.settings.prefix}-"):
-        raise build_missing_job_error(account, job)
     key, tag = derive_artefact_key(job), read_model_tag(account, job)
     if tag is None:
-        if not account.bucket.keys(f"jobs/{job}/"):
+        if not job.startswith(f"{account.settings.prefix}-") or not account.bucket.keys(f"jobs/{job}/"):
             raise build_missing_job_error(account, job)
         raise OpsError(
             f"There is no model of {job}: s3://{account.bucket.name}/{key} is missing. Train it again: {name_training_command(job)}. "
