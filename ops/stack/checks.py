@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from iampolicy.policy.document import Policy, parse_policy
 from iampolicy.policy.evaluate import Caller, Request, Rights, decide_request
 from ops.core.aws.account import Account
-from ops.core.errors import AwsError, OpsError, ProfileError
+from ops.core.errors import DENIED, AwsError, OpsError, ProfileError
 from ops.core.log_groups import has_log_group
 from ops.core.paths import ROOT
 from ops.core.settings import REPOSITORY, Settings
@@ -27,10 +27,31 @@ EVERYTHING = Rights((parse_policy("everything", {"Statement": {"Effect": "Allow"
 
 @dataclass(frozen=True)
 class Check:
+    """One prerequisite. `later` says that it is not wrong: what it is about does not exist yet, or could not be looked at.
+
+    `fix` is the command that repairs what failed, or that makes what does not exist yet.
+    """
+
     name: str
     ok: bool
     found: str
     fix: str = ""
+    later: bool = False
+
+    @property
+    def state(self) -> str:
+        return "FAILED" if not self.ok else "later" if self.later else "ok"
+
+
+def summarise(found: Sequence[Check]) -> str:
+    """Return how many checks passed or failed, and how many are for later."""
+    states = [check.state for check in found]
+    failed, later = states.count("FAILED"), states.count("later")
+    if failed:
+        return f"{failed} of {len(found)} checks failed."
+    if later:
+        return f"No check failed; {later} of {len(found)} are for later."
+    return f"All {len(found)} checks passed."
 
 
 def check_prerequisites(settings: Settings) -> Iterator[Check]:
@@ -87,7 +108,7 @@ def check_operator_role(account: Account, caller: str) -> Check:
             return Check("roles", False, f"{name}: {error}", "run the same command again")
         return explain_refusal(account, caller, name)
     except OpsError:  # of another account, which has its own check
-        return Check("roles", True, f"{name} was not checked")
+        return Check("roles", True, f"{name} was not checked: first correct the account", later=True)
     return Check("roles", True, f"{name} can be assumed")
 
 
@@ -97,7 +118,7 @@ def explain_refusal(account: Account, caller: str, name: str) -> Check:
         role = account.call("iam", "get_role", RoleName=name)["Role"]
     except AwsError as error:
         if error.says("NoSuchEntity"):
-            return Check("roles", True, f"{name} does not exist yet; run first: invoke iam.apply")
+            return Check("roles", True, f"{name} does not exist yet", "invoke iam.apply", later=True)
         problem = f"{name} refuses {caller}, which may not look at it either ({error.aws_code})"
         return Check("roles", False, problem, "ask an administrator; see: invoke runbook.show log-in")
     trust = parse_policy("trust", role["AssumeRolePolicyDocument"])
@@ -149,9 +170,10 @@ def check_log_groups(account: Account) -> Check:
         writers = list_log_writers(account)
         gone = [(name, command) for name, command in writers if not has_log_group(account, name)]
     except ProfileError:  # the roles have their own check
-        return Check("logs", True, "the log groups were not checked: that needs the role operator")
+        return Check("logs", True, "the log groups were not checked: that needs the role operator", later=True)
     except AwsError as error:
-        return Check("logs", True, f"the log groups were not checked: {error.call} was refused ({error.aws_code})")
+        reason = f"the log groups were not checked: {error.call} was refused ({error.aws_code})"
+        return Check("logs", True, reason, "invoke iam.diff" if error.code == DENIED else "", later=True)
     if gone:
         fix = f"invoke {' '.join(command for _, command in gone)}"
         return Check("logs", False, f"missing: {', '.join(name for name, _ in gone)}", fix)
@@ -178,7 +200,7 @@ def check_concurrency(account: Account) -> Check:
         which = {"FunctionName": settings.function_name}
         own = account.call_or_none("lambda", "get_function_concurrency", function.MISSING, **which) or {}
     except OpsError:  # the roles have their own check
-        return Check("concurrency", True, "Lambda's limit was not checked: that needs the role operator")
+        return Check("concurrency", True, "Lambda's limit was not checked: that needs the role operator", later=True)
     reserved, wanted = own.get("ReservedConcurrentExecutions", 0), settings.fn.reserved or 0
     room = function.compute_reservable(limit["UnreservedConcurrentExecutions"], reserved)
     found = (
@@ -197,6 +219,7 @@ def check_serving_image(account: Account) -> Check:
     except ImageRefused as error:
         return Check("image", False, error.problem, error.fix)
     except OpsError:  # the roles have their own check
-        return Check("image", True, f"{REPOSITORY} was not checked: that needs the role operator")
-    found = f"{REPOSITORY}:{tag} is not built; before a deploy: invoke sm.image" if tag else f"{REPOSITORY} is built"
-    return Check("image", True, found)
+        return Check("image", True, f"{REPOSITORY} was not checked: that needs the role operator", later=True)
+    if tag:
+        return Check("image", True, f"{REPOSITORY}:{tag} is not built", "before a deploy: invoke sm.image", later=True)
+    return Check("image", True, f"{REPOSITORY} is built")

@@ -108,7 +108,7 @@ def test_failed_step_stops_demo_and_names_next_command(make_stack, tmp_path, pic
 
 def test_doctor_names_the_problem_and_its_fix(demo_stack):
     found = json.loads(demo_stack("doctor", "--json").out)
-    assert (found[0]["ok"], list(found[0])) == (True, ["name", "ok", "found", "fix"])
+    assert (found[0]["ok"], list(found[0])) == (True, ["name", "ok", "found", "fix", "later"])
     elsewhere = type(demo_stack)(demo_stack.file.with_name("wholeelsewhere.yaml"))
     settings = yaml.safe_load(demo_stack.file.read_text()) or {}
     settings["aws"] = settings.get("aws", {}) | {"region": "eu-west-1"}

@@ -213,6 +213,22 @@ def test_doctor_says_what_lambda_allows(monkeypatch, allowed, unreserved, reserv
     assert ("set fn.reserved to null" in found.fix) is not ok
 
 
+@pytest.mark.parametrize(
+    ("marks", "verdict"),
+    [
+        ((True, False), "All 2 checks passed."),
+        ((True, True), "No check failed; 1 of 2 are for later."),
+        ((False, True), "1 of 2 checks failed."),
+    ],
+    ids=["ok", "later", "failed"],
+)
+def test_doctor_tells_later_from_ok_and_failed(marks, verdict):
+    ok, later = marks
+    found = [checks.Check("roles", ok, "x"), checks.Check("image", True, "not built", "invoke sm.image", later)]
+    assert checks.summarise(found) == verdict
+    assert [one.state for one in found] == ["ok" if ok else "FAILED", "later" if later else "ok"]
+
+
 def test_doctor_names_an_image_that_sagemaker_refuses(monkeypatch):
     account = account_of({"imageDetails": [{"imageManifestMediaType": "application/vnd.oci.image.manifest.v1+json"}]})
     monkeypatch.setattr(checks, "Account", lambda settings, role: account)
