@@ -43,3 +43,5 @@ def test_endpoint_not_scaling_page_resumes_scaling(scaling_stack, inject_fault, 
     assert page.verified()
     inject_fault("clock", speed=60)
     until(lambda: capacity(scaling_stack) == (2, 2))
+    scaling_stack("sm.autoscale", "--max-instances", "1")  # no instance is removed without requests
+    until(lambda: capacity(scaling_stack) == (1, 1))
