@@ -23,6 +23,7 @@ from ops.commands import (  # noqa: E402
     demo,
     doctor,
     ec2,
+    evidence,
     iam_apply,
     iam_audit,
     iam_check,
@@ -62,7 +63,7 @@ NAMESPACES = {
     "stack": [stack],
 }
 
-ns = Collection(demo.demo, doctor.doctor)
+ns = Collection(demo.demo, doctor.doctor, evidence.evidence)
 for name, modules in NAMESPACES.items():
     namespace = Collection(name)
     for module in modules:

@@ -218,6 +218,12 @@ def has_same_scores(found: list[tuple[float, list[float]]], wanted: list[tuple[f
     )
 
 
+def read_thread_count(log: Path) -> int:
+    """Return the number of threads that the server says it starts with."""
+    entries = map(json.loads, log.read_text().splitlines())
+    return next(int(entry["threads"]) for entry in entries if "threads" in entry)
+
+
 def inspect_log(log: Path) -> tuple[list[str], int]:
     """Return (lines that are not our JSON, are errors, or contain MARK; number of lines about requests)."""
     odd, answered = [], 0
@@ -275,7 +281,7 @@ def check_hostile_bodies(count: int, seed: int, arch: str = "resnet_tiny", pixel
             same = birth == read_start_time(server) and has_same_scores(last, first)
             memory = (
                 read_server_peak(server),
-                compute_memory_bound(base, json.loads(log.read_text().splitlines()[0])["threads"]),
+                compute_memory_bound(base, read_thread_count(log)),
             )
         odd, answered = inspect_log(log)
     save_faults(found, seed)

@@ -46,17 +46,18 @@ def find_sandbox_folder(c: Context) -> Path:
     return folder
 
 
-def prepare_folder(folder: Path) -> bool:
+def prepare_folder(folder: Path, region: str) -> bool:
     """Clear the folder of a sandbox that does not run; return whether it holds a kept state, which stays.
 
-    It says so when the last sandbox ended without `sandbox.down`, with all that was in it. Raises OpsError for a kept state of other code.
+    It says so when the last sandbox ended without `sandbox.down`, with all that was in it. Raises OpsError for a kept state of other code, or
+    of another region.
     """
     leftovers = processes.end_sandbox_processes(folder)
     is_kept = state.has_kept_state(folder)
-    if is_kept and not state.is_kept_state_usable(folder):
+    if is_kept and not state.is_kept_state_usable(folder, region):
         raise OpsError(
-            f"{folder / state.KEPT_FILE} was written by another version of the sandbox, of moto or of Python. "
-            "Go back to that version, or delete what was kept: invoke sandbox.down sandbox.up"
+            f"{folder / state.KEPT_FILE} was written by another version of the sandbox, of moto or of Python, or in another region than {region}. "
+            "Go back to that version or region, or delete what was kept: invoke sandbox.down sandbox.up"
         )
     if state.was_killed(folder) and not is_kept:
         ended = f" Processes of it that were ended: {leftovers}." if leftovers else ""
@@ -94,8 +95,8 @@ def read_refusal(error: urllib.error.HTTPError) -> str:
         return str(error.reason)
 
 
-def start_sandbox(folder: Path) -> state.State:
-    """Start the process and wait for its state file. Raises OpsError with the end of its log if none appears."""
+def start_sandbox(folder: Path, region: str) -> state.State:
+    """Start the process, in this region, and wait for its state file. Raises OpsError with the end of its log if none appears."""
     if missing := next((name for name in NEEDED if find_spec(name) is None), ""):
         raise OpsError(f"The sandbox needs the package {missing}. Run: pip install -e '.[sandbox,serve,train]'")
     log = folder / "sandbox.log"
@@ -103,7 +104,7 @@ def start_sandbox(folder: Path) -> state.State:
         process = subprocess.Popen(
             [sys.executable, "-m", "sandbox.serve", str(folder)],
             cwd=ROOT,
-            env=build_sandbox_environment(folder),
+            env=build_sandbox_environment(folder) | {state.REGION_VARIABLE: region},
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,

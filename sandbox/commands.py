@@ -18,24 +18,30 @@ KEPT = "The sandbox is stopped, and what is in it is kept. Start it again: invok
 def up(c: Context, json: bool = False) -> Result:
     """Start the local AWS in the background.
 
-    What sandbox.down --keep kept is there again.
+    Its region is aws.region. What sandbox.down --keep kept is there again.
 
     Example: invoke sandbox.up
     """
     from ops.core.kept_sessions import drop_sessions
+    from ops.core.settings import load
     from sandbox import client, state
 
-    folder = client.find_sandbox_folder(c)
+    folder, region = client.find_sandbox_folder(c), load(c.config).aws.region
     if c.config.run.dry:
         return Result({}, f"would start the local AWS in {folder}, unless it is running")
     with state.lock_sandbox_folder(folder):
         running = state.read(folder)
         is_new, is_restored = running is None, False
         if running is None:
-            is_restored = client.prepare_folder(folder)
+            is_restored = client.prepare_folder(folder, region)
             if not is_restored:
                 drop_sessions(config_file=str(folder / "aws" / "config"))  # none of their keys works in another sandbox
-            running = client.start_sandbox(folder)
+            running = client.start_sandbox(folder, region)
+        elif running.region != region:
+            raise OpsError(
+                f"The sandbox runs in {running.region}, and aws.region is {region}. "
+                "Change aws.region, or start another sandbox and delete all that is in this one: invoke sandbox.down sandbox.up"
+            )
     text = (
         f"The sandbox {'is running' if is_new else 'was already running'}{' with all that was kept' if is_restored else ''}: "
         f"pid {running.pid}, {running.url}. Next: invoke doctor"
@@ -102,6 +108,26 @@ def status(c: Context, json: bool = False) -> Result:
         {"up": True, "url": running.url, **health, "processes": [row[2] for row in rows]},
         f"{head}\n{format_table(('pid', 'memory', 'command'), rows)}",
     )
+
+
+@task(help={"json": "Print the result as JSON."})
+def fidelity(c: Context, json: bool = False) -> Result:
+    """Compare the local AWS's answers with those that are known of AWS.
+
+    It sends some 200 requests to a sandbox of its own, which ends afterwards:
+    the one that runs is not touched. Exit code 1 if a difference has no reason.
+
+    Example: invoke sandbox.fidelity
+    """
+    from sandbox.fidelity import score
+
+    if c.config.run.dry:
+        return Result({}, "would start a sandbox of its own, send it the known requests, and remove it")
+    checks = score.run_in_own_sandbox()
+    differences = score.list_differences(checks)
+    services = dict(score.summarise_services(checks))
+    data = {**score.summarise(checks), "services": services, "differences": differences}
+    return Result(data, score.format_score(checks), code=int(not all(one["reason"] for one in differences)))
 
 
 @task(

@@ -56,7 +56,7 @@ def handle_box_request(world: World, path: str) -> tuple[int, dict[str, Any]]:
 def dispatch_control_action(world: World, method: str, action: str, body: dict[str, Any]) -> dict[str, Any]:
     """Carry out one control request and return its JSON response.
 
-    GET health; POST fault | faults/clear | clock | break | token | age | expire | hang | iam | logins | slow, and what
+    GET health; POST fault | faults/clear | lag | clock | break | token | age | expire | hang | iam | logins | slow, and what
     `inject_drill_fault` knows. Raises KeyError for any other.
     """
     match method, action:
@@ -71,6 +71,8 @@ def dispatch_control_action(world: World, method: str, action: str, body: dict[s
             return asdict(fault)
         case "POST", "faults/clear":
             return world.faults.clear()
+        case "POST", "lag":
+            return world.faults.lag.set(float(body.get("seconds", 0)), int(body.get("calls", 0)))
         case "POST", "clock":
             world.clock.set_speed(float(body["speed"]))
             return {"speed": world.clock.speed}

@@ -74,7 +74,12 @@ FAULTS = {
         "times": Parameter(int, 1, low=1, high=1_000_000), "code": Parameter(str, ""), "message": Parameter(str, ""),
         "status": Parameter(int, "", low=400, high=599), "seconds": Parameter(float, "", low=0, high=LONGEST_S),
     }),
-    "clear": FaultCommand("faults/clear", "end all faults of calls and of capacity", "", {}),
+    "clear": FaultCommand("faults/clear", "end all faults of calls and of capacity, and the lag", "", {}),
+    "lag": FaultCommand(
+        "lag", "EC2 and IAM do not know what is new for `seconds`, or for `calls` calls; 0 ends it",
+        "invoke sandbox.fault lag --set seconds=0",
+        {"seconds": Parameter(float, 0.0, low=0, high=LONGEST_S), "calls": Parameter(int, 0, low=0, high=1000)},
+    ),
     "clock": FaultCommand(
         "clock", "run the sandbox's clock `speed` times as fast", "invoke sandbox.fault clock --set speed=1",
         {"speed": Parameter(float, low=0.01, high=10_000)},
@@ -142,6 +147,8 @@ def describe_injected(name: str, reply: dict[str, Any]) -> str:
         ends = "The others end as the sandbox says when they are set, or with: invoke sandbox.down"
         return f"Faults of calls and of capacity have ended: {format_reply(reply)}. {ends}"
     ends = FAULTS[name].ends
+    if name == "slow" and reply.get("lag_s") == 0:
+        return f"Fault {name} has ended: {format_reply(reply)}."
     return f"Fault {name} is set: {format_reply(reply)}. {f'To end it: {ends}' if ends else 'It is over at once; nothing has to be ended.'}"
 
 

@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
+from sandbox.lag import Lag
+
 if TYPE_CHECKING:
     from sandbox.world import World
 
@@ -41,6 +43,7 @@ class Faults:
     def __init__(self) -> None:
         self._waiting: list[Fault] = []
         self.short_of: set[str] = set()  # without capacity: TYPE, TYPE/ZONE or spot:TYPE
+        self.lag = Lag()
         self._lock = threading.Lock()
 
     def add(self, fault: Fault) -> None:
@@ -50,7 +53,8 @@ class Faults:
             self._waiting.append(fault)
 
     def clear(self) -> dict[str, list[str]]:
-        """End all faults of calls and of capacity; return the operations and the instance types that they were of."""
+        """End all faults of calls and of capacity, and the lag; return the operations and the instance types that they were of."""
+        self.lag.set()
         with self._lock:
             ended = {"calls": [fault.operation for fault in self._waiting], "capacity": sorted(self.short_of)}
             self._waiting, self.short_of = [], set()

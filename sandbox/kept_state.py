@@ -28,17 +28,25 @@ from sandbox.world import Clock, World
 
 LOCKS = (type(threading.Lock()), type(threading.RLock()))
 SEEDED = ("kms", "ssm")  # no caller writes these: seed.py, and moto itself, fill them at each start
-FINGERPRINT = state.fingerprint_code()  # of the code that runs, whatever becomes of its files
+FINGERPRINT = state.fingerprint_code(state.REGION)  # of the code that runs, whatever becomes of its files
 ATTEMPTS = 20  # a table that grows while it is written is written again
 QUIET_S = 15.0
 SETTLED = ("InService", "Failed", "OutOfService")
 # The tables that are kept: attributes of the World, and of its tables.
 KEPT = {
     "": ("token", "keys", "faults", "builds"),
-    "ec2": ("boxes", "connect_endpoints", "spot_requests", "spot_notices", "launches", "tags_of_terminated"),
+    "ec2": (
+        "boxes",
+        "connect_endpoints",
+        "lingering_interfaces",
+        "spot_requests",
+        "spot_notices",
+        "launches",
+        "tags_of_terminated",
+    ),
     "sagemaker": ("runs", "searches", "endpoints", "hanging"),
     "scaling": ("activities", "in_progress", "scaled_at", "periods"),
-    "functions": ("provisioned",),
+    "functions": ("provisioned", "urls"),
 }
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import psutil
 
-from sandbox.state import MARK
+from sandbox.state import MARK, REGION
 
 GRACE_S = 3.0
 
@@ -21,7 +21,7 @@ def build_child_environment(folder: Path, home: Path, **more: str) -> dict[str, 
     """Return a child's environment, without the operator's keys, proxies and Python settings."""
     bins = [str(Path(sys.executable).parent), "/usr/local/bin", "/usr/bin", "/bin"]
     base = {"PATH": ":".join(bins), "HOME": str(home), "LANG": "C.UTF-8", "PYTHONUNBUFFERED": "1", MARK: str(folder)}
-    return base | {"NO_PROXY": "127.0.0.1,localhost", "AWS_DEFAULT_REGION": "us-east-1"} | more
+    return base | {"NO_PROXY": "127.0.0.1,localhost", "AWS_DEFAULT_REGION": REGION} | more
 
 
 def spawn_process(

@@ -50,6 +50,7 @@ def main(folder: Path) -> None:
 
         def log_request(self, *_: object) -> None: ...
 
+    check_region()
     is_restored = state.has_kept_state(folder)
     world = create_world(folder, is_restored)
     server = make_server(
@@ -78,6 +79,17 @@ def main(folder: Path) -> None:
     os._exit(0)  # threads of werkzeug, asyncio and training jobs would delay an ordinary exit
 
 
+def check_region() -> None:
+    """End the process in a region that moto lacks: `sandbox.up` prints the end of its log."""
+    from moto.backends import get_backend
+
+    try:
+        for service in ("ec2", "codebuild"):
+            get_backend(service)[state.ACCOUNT][state.REGION]
+    except KeyError:
+        sys.exit(f"The local AWS has no region {state.REGION}. Set aws.region to another one, such as eu-central-1.")
+
+
 def create_world(folder: Path, is_restored: bool) -> World:
     """Return the World of this process, filled from the kept state or with nothing but an administrator."""
     from sandbox import kept_state
@@ -100,7 +112,7 @@ def write_files(world: World) -> None:
     state.write_private_file(folder / "aws" / "config", world.format_profile())
     state.write_private_file(folder / "aws" / "waivers.toml", world.build_administrator_waiver())
     started = psutil.Process().create_time()
-    state.write(folder, state.State(os.getpid(), started, world.port, world.tunnel_port, world.token))
+    state.write(folder, state.State(os.getpid(), started, world.port, world.tunnel_port, world.token, state.REGION))
 
 
 def stop_when_idle(world: World) -> None:

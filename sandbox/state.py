@@ -17,7 +17,8 @@ from pathlib import Path
 import psutil
 
 ACCOUNT = "123456789012"
-REGION = "us-east-1"
+REGION_VARIABLE = "KENNEL_SANDBOX_REGION"  # in the environment of the sandbox's process
+REGION = os.environ.get(REGION_VARIABLE, "us-east-1")
 PROFILE = "sandbox"
 PUBLIC_PORT = 2222  # SSH on a box's public address; binding port 22 needs root
 KEPT_FILE = "kept.pickle"  # the state that sandbox.down --keep leaves for the next sandbox.up
@@ -35,6 +36,7 @@ class State:
     port: int
     tunnel_port: int
     token: str
+    region: str = REGION
     version: int = 1
 
     @property
@@ -92,19 +94,19 @@ def has_kept_state(folder: Path) -> bool:
     return (folder / KEPT_FILE).is_file()
 
 
-def is_kept_state_usable(folder: Path) -> bool:
-    """Return whether this code can read the kept state: only the code that wrote it can."""
+def is_kept_state_usable(folder: Path, region: str) -> bool:
+    """Return whether this code can read the kept state in this region: only the code that wrote it can."""
     with (folder / KEPT_FILE).open("rb") as file:
-        return file.readline().decode(errors="replace").strip() == fingerprint_code()
+        return file.readline().decode(errors="replace").strip() == fingerprint_code(region)
 
 
-def fingerprint_code() -> str:
-    """Return a text that differs for another version of Python, of moto or of the sandbox."""
+def fingerprint_code(region: str) -> str:
+    """Return a text that differs for another region, and for another version of Python, of moto or of the sandbox."""
     digest, folder = hashlib.sha256(), Path(__file__).parent
     for path in sorted(folder.rglob("*.py")):
         digest.update(f"{path.relative_to(folder)}\0".encode() + path.read_bytes())
     python = f"{sys.version_info.major}.{sys.version_info.minor}"
-    return f"python {python}, moto {version('moto')}, sandbox {digest.hexdigest()[:12]}"
+    return f"{region}, python {python}, moto {version('moto')}, sandbox {digest.hexdigest()[:12]}"
 
 
 @contextmanager

@@ -30,6 +30,7 @@ class Answer:
     scores: list[float]
     probabilities: list[float]
     best: str
+    certain: bool | None  # None if the release has no threshold, as those of earlier trainings
 
 
 class Engine:
@@ -41,6 +42,8 @@ class Engine:
         self.digest: str = release["digest"]
         self.card: dict[str, Any] = json.loads((folder / "model.json").read_text())
         self.classes: list[str] = self.card["classes"]
+        valid = self.card.get("metrics", {}).get("valid", {})
+        self.certain_from: float | None = valid.get("certain_from")  # see training/metrics.py
         self.golden = Golden(folder / "golden.npz")
         for precision in order_precisions(release["precisions"], self.card["preprocess"]["pixels"]):
             self.precision = precision
@@ -68,7 +71,9 @@ class Engine:
             raise ArithmeticError("the network's scores are not finite numbers")
         highest = max(scores)
         weights = [math.exp(score - highest) for score in scores]
-        return Answer(scores, [weight / sum(weights) for weight in weights], self.classes[scores.index(highest)])
+        probabilities = [weight / sum(weights) for weight in weights]
+        certain = None if self.certain_from is None else max(probabilities) >= self.certain_from
+        return Answer(scores, probabilities, self.classes[scores.index(highest)], certain)
 
 
 class Golden:

@@ -9,6 +9,7 @@ when the queue is full. GET /metrics returns Prometheus text. SIGTERM stops new 
 import asyncio
 import contextlib
 import os
+import pwd
 import sys
 import threading
 import time
@@ -31,6 +32,7 @@ RECENT_S = 10.0  # an inference that succeeded within this time answers a ping
 PING_S = 1.5  # SageMaker gives a ping two seconds
 RETRY_S = "1"
 DISCARD_S = 1.0  # to read the rest of a refused body
+USER = "server"  # of the Dockerfile
 KEEP_ALIVE_S = 75  # longer than the proxy in front keeps connections, or one may close as a request arrives
 
 
@@ -97,8 +99,9 @@ class Server:
         except Exception:  # any other error: JSON to the caller, counted, with the traceback in the log
             log.exception("a request failed")
             return build_error_response(500, "the server failed")
+        certain = {} if answer.certain is None else {"certain": answer.certain}
         return JSONResponse({"release": self.engine.digest, "best": answer.best, "classes": self.engine.classes,
-                             "scores": answer.scores, "probabilities": answer.probabilities})  # fmt: skip
+                             "scores": answer.scores, "probabilities": answer.probabilities, **certain})  # fmt: skip
 
     def classify_timed(self, body: bytes) -> Answer:
         with self.telemetry.work.time():
@@ -163,6 +166,19 @@ def load_engine(folder: Path) -> Engine:
     return found[0]
 
 
+def drop_privileges(user: str = USER) -> None:
+    """Go on as this user when started as root. Without such a user, as on the local AWS, or without the right to, nothing changes."""
+    if os.geteuid() != 0:
+        return
+    try:
+        entry = pwd.getpwnam(user)
+        os.setgroups([])
+        os.setgid(entry.pw_gid)
+        os.setuid(entry.pw_uid)
+    except (KeyError, PermissionError) as error:
+        log.warning("the server goes on as root: %s", error)
+
+
 def main() -> int:
     setup_logging()
     folder = Path(os.environ.get("OPT_ML", "/opt/ml")) / "model"
@@ -171,6 +187,7 @@ def main() -> int:
     except BadRelease as error:
         log.error("error: the release cannot be served: %s", error)
         return 1
+    drop_privileges()  # only now: root alone may be able to read the release
     summary = {
         "release": engine.digest,
         "classes": len(engine.classes),

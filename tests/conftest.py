@@ -16,6 +16,7 @@ from pathlib import Path
 HOME = Path(tempfile.mkdtemp(prefix="kennel-tests-"))
 os.environ["KENNEL_WORK"] = str(HOME / "work")
 os.environ.setdefault("AWS_DEFAULT_REGION", "us-east-1")
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # idle threads of torch spin, and workers share the cores already
 for name in ("AWS_PROFILE", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_ENDPOINT_URL"):
     os.environ.pop(name, None)
 
@@ -39,7 +40,9 @@ from ops.core.paths import ROOT  # noqa: E402
 from ops.iam import apply, roles  # noqa: E402
 from sandbox import processes, state  # noqa: E402
 from sandbox.client import send_control_request  # noqa: E402
-from tests.forks import Forks  # noqa: E402
+from tests import in_process  # noqa: E402
+from tests.forked_python import make_interpreter  # noqa: E402
+from tests.forks import ADDRESS, Forks, Listener  # noqa: E402
 from tests.in_process import Ran, run_invoke  # noqa: E402
 
 # With more workers than cores a case may take any time; what a test is to bound in time, it measures itself.
@@ -53,6 +56,14 @@ SLOWEST = (
     "test_incidents_iam", "test_data_push", "test_iam_prune", "test_ec2", "test_tuning", "test_jobs", "test_resume",
     "test_sandbox", "test_ec2_access", "test_image", "test_data_pull", "test_report", "test_model",
 )  # fmt: skip
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Offer forks of one process that has torch, to this process or to the workers that it starts."""
+    if not hasattr(config, "workerinput"):
+        listener = Listener()
+        os.environ[ADDRESS] = listener.address
+        config.add_cleanup(listener.close)
 
 
 def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
@@ -101,7 +112,11 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def pytest_collection_finish() -> None:
-    """Collect garbage again: tests import tasks.py, which switches that off until a command runs."""
+    """Collect garbage again: tests import tasks.py, which switches that off until a command runs.
+
+    What there is now stays to the end: thousands of tests and all modules, which each collection would look through.
+    """
+    gc.freeze()
     gc.enable()
 
 
@@ -194,7 +209,8 @@ def sandbox():
     """The suite's local AWS: its folder. Everything in it has ended when the suite ends."""
     folder = HOME / "sandbox"
     cli = Cli(write_settings(HOME / "suite.yaml", folder, "suite"))
-    cli.typed("sandbox.up")
+    in_process.interpreter = str(make_interpreter(HOME / "python", os.environ[ADDRESS]))
+    cli("sandbox.up")
     yield folder
     cli.typed("sandbox.down")
     assert processes.list_sandbox_processes(folder) == []
@@ -254,6 +270,17 @@ def demo_stack(make_stack, digits):
     return cli
 
 
+@pytest.fixture
+def scaling_stack(demo_stack):
+    """The demo's stack with a scaling target and bounds that a test's load reaches. Its function admits nothing that they had to cover."""
+    cli = Cli(demo_stack.file.with_name("wholescaling.yaml"))
+    endpoint = "max_instances: 2, invocations_per_instance: 20, scale_out_cooldown_s: 20, scale_in_cooldown_s: 20"
+    more = f"endpoint: {{{endpoint}}}\nfn: {{reserved: 0, provisioned: 0}}\n"
+    cli.file.write_text(demo_stack.file.read_text() + more)
+    yield cli
+    demo_stack("sm.autoscale")
+
+
 @pytest.fixture(scope="session")
 def digits():
     from ops.datasets import digits
@@ -265,8 +292,7 @@ def digits():
 @pytest.fixture(scope="session")
 def forks():
     """Runs of programs that need torch, which is loaded once."""
-    with Forks() as started:
-        yield started
+    return Forks(os.environ[ADDRESS])
 
 
 @pytest.fixture

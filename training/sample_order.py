@@ -12,6 +12,14 @@ def derive_epoch_order(count: int, seed: int, epoch: int, size: int) -> list[int
     return order
 
 
+def round_batch(batch: int, size: int) -> int:
+    """Return the multiple of `size` that is nearest to `batch`, with at least two pictures for each of several ranks.
+
+    Equal parts keep the averaged gradient the mean over the batch, and BatchNorm cannot train on one picture.
+    """
+    return batch if size == 1 else max(2, (batch + size // 2) // size) * size
+
+
 def derive_batch_bounds(count: int, batch: int, size: int) -> list[tuple[int, int]]:
     """Return where each batch of an epoch begins and ends.
 

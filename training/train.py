@@ -29,6 +29,7 @@ from loader import Feed, Views, choose_worker_count
 from precision import count_agreement, simulate_bf16
 from preprocess import Augment, Preprocess
 from ranks import Ranks
+from sample_order import round_batch
 
 
 class Flags(argparse.ArgumentParser):
@@ -55,7 +56,12 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--patience", type=int, default=0, help="epochs without a better valid loss; 0 never stops early"
     )
-    parser.add_argument("--batch", type=int, default=64, help="pictures per step, of all processes together")
+    parser.add_argument(
+        "--batch",
+        type=int,
+        default=64,
+        help="pictures per step, of all processes together; rounded to what they can share equally",
+    )
     parser.add_argument("--lr", type=float, default=0.004)
     parser.add_argument("--weight_decay", type=float, default=0.01)
     parser.add_argument("--shift", type=float, default=0.0625)
@@ -79,10 +85,17 @@ def prepare_torch(args: argparse.Namespace, ranks: Ranks) -> None:
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # CUDA is not deterministic without it
     # Some CUDA kernels (adaptive pooling of vgg) have no deterministic form: warn on a GPU, raise on a CPU.
     torch.use_deterministic_algorithms(True, warn_only=ranks.device.type == "cuda")
-    if args.batch % ranks.size:
-        raise ValueError(f"--batch {args.batch} cannot be divided by {ranks.size} processes")
     if args.views and args.layers != "head":
         raise ValueError("--views needs --layers head: the features of layers that are trained change at each step")
+
+
+def share_batch(args: argparse.Namespace, ranks: Ranks) -> None:
+    """Set --batch to what the processes can share equally, and print it when that is another number."""
+    wanted, args.batch = args.batch, round_batch(args.batch, ranks.size)
+    if args.batch != wanted:
+        ranks.say(
+            f"batch {args.batch} instead of {wanted}: {ranks.size} processes take {args.batch // ranks.size} pictures each per step"
+        )
 
 
 def build_network(args: argparse.Namespace, classes: int) -> model.Classifier:
@@ -131,6 +144,7 @@ def main(args: argparse.Namespace) -> tuple[Ranks, Fit]:
     signal.signal(signal.SIGTERM, lambda number, _: signals.append(number))
     ranks = Ranks()
     prepare_torch(args, ranks)
+    share_batch(args, ranks)
     pictures = dataset.load(args.data)
     args.classes = len(pictures.classes)
     ranks.say(

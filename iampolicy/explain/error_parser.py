@@ -22,6 +22,7 @@ LAMBDA, SAGEMAKER, CODEBUILD = "lambda.amazonaws.com", "sagemaker.amazonaws.com"
 LIMITS = (
     " because no ", " with an explicit deny", ". Encoded authorization", " Encoded authorization", " Each command assumes its own role",
 )  # fmt: skip
+ADDED = re.compile(r"\.? Find out why: invoke runbook\.show iam-denied")  # what Kennel appends to a denial
 # AWS's name of a layer -> its name here; layers outside the account's IAM keep AWS's name
 LAYERS = {
     "identity-based": "identity",
@@ -66,9 +67,9 @@ class Denial:
 
 
 def clean_message(text: str) -> str:
-    """Return the text printable, on one line, without anything that looks like an access key's id."""
+    """Return the text printable, on one line, without what Kennel added and anything that looks like an access key's id."""
     line = " ".join("".join(c if c.isprintable() else " " for c in text[:LONGEST]).split())
-    return KEY_ID.sub(r"\1*", line)
+    return KEY_ID.sub(r"\1*", ADDED.sub("", line))
 
 
 def parse(text: str) -> Denial | None:

@@ -78,9 +78,9 @@ def resolve_principal(have: Snapshot, name: str, prefix: str = "") -> tuple[Prin
     if not found:
         short = [one.removeprefix(prefix) for one in have.roles]
         close = get_close_matches(name[:200].rsplit("/", 1)[-1], dict.fromkeys([*short, *have.roles, *have.users]), 1)
-        meant = (
-            f" Did you mean {close[0]}?" if close else f" There are {len(have.roles)} roles, {len(have.users)} users."
-        )
+        own = [one.removeprefix(prefix) for one in have.roles if prefix and one.startswith(prefix)]
+        others = f" The stack's roles: {', '.join(own[:12])}." if own else ""
+        meant = f" Did you mean {close[0]}?" if close else others or f" There are {len(have.roles)} roles."
         raise InputError(f"There is no role or user {name[:200]!r}.{meant}")
     return found[0], found[0].caller
 

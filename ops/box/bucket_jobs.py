@@ -55,6 +55,8 @@ def read_log(account: Account, have: Facts, job: str, lines: int) -> bytes:
 
     It is read from the bucket when the box is off or out of reach, or for a job of an earlier box.
     """
+    if job:
+        require_box_job(account, job)
     if have.state == "running":
         try:
             with access.open_box_connection(account, have, "Nothing was changed.", use=False) as link:
@@ -102,13 +104,18 @@ def print_log(account: Account, name: str, line: int) -> dict[str, Any]:
     return found
 
 
-def read_from_bucket(account: Account, name: str) -> tuple[dict[str, Any], bytes]:
-    """Return a job's last status, with the time of its report, and its log. Raises OpsError without them."""
+def require_box_job(account: Account, name: str) -> None:
+    """Raise OpsError for a name that no job of this box can have; its role may not look for others in the bucket."""
     ours = f"{account.settings.prefix}-box"
     if not name.startswith(ours):
         raise OpsError(
             f"{name} is not a job of this stack's box: their names begin with {ours}. List them: invoke ec2.ps"
         )
+
+
+def read_from_bucket(account: Account, name: str) -> tuple[dict[str, Any], bytes]:
+    """Return a job's last status, with the time of its report, and its log. Raises OpsError without them."""
+    require_box_job(account, name)
     found = {}
     for file in ("status.json", "log"):
         key = f"jobs/{name}/output/{file}"

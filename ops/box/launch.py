@@ -14,7 +14,8 @@ from ops.core.errors import AwsError, OpsError
 from ops.core.plan import Change, Steps
 from ops.core.settings import Settings
 
-NO_CAPACITY = ("InsufficientInstanceCapacity", "InsufficientHostCapacity", "Unsupported")
+# The last: the spot price is above the on-demand price, which is the most that a request without a price pays.
+NO_CAPACITY = ("InsufficientInstanceCapacity", "InsufficientHostCapacity", "Unsupported", "SpotMaxPriceTooLow")
 QUOTAS = ("VcpuLimitExceeded", "InstanceLimitExceeded", "MaxSpotInstanceCountExceeded")
 PAGE = "runbooks/no-capacity.md"
 # These are quota codes of Service Quotas, in vCPUs, by the first letters of the instance type: (on demand, spot).

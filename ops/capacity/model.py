@@ -58,6 +58,7 @@ class Plan:
     most: int
     traffic: float
     traffic_given: bool = False  # else the traffic is what the function admits
+    concurrency: float = 0.0  # target of simultaneous requests per instance; 0 where scaling counts requests a minute
 
     @property
     def limit(self) -> float:
@@ -153,6 +154,7 @@ def plan(measured: LoadTestResult, settings: Settings, traffic: float | None = N
         most=max(endpoint.min_instances, endpoint.max_instances),
         traffic=max(1, round_down(compute_function_throughput(slots, duration))) if traffic is None else traffic,
         traffic_given=traffic is not None,
+        concurrency=endpoint.concurrency_per_instance if endpoint.scaling_metric == "concurrency" else 0.0,
     )
 
 
@@ -211,6 +213,15 @@ def findings(plan: Plan, measured: LoadTestResult) -> Iterator[Finding]:
             "the measured machine.",
             f"Measure one {plan.instance_type}, then: invoke sm.capacity --rps RPS --latency-ms MS",
         )
+    yield from compare_limits(plan)
+    yield from check_traffic(plan)
+
+
+def compare_limits(plan: Plan) -> Iterator[Finding]:
+    """Yield where the function admits more than the endpoint scales for, or can do, and where its target is out of reach."""
+    if plan.concurrency:
+        yield from compare_concurrency(plan)
+        return
     if plan.exceeds:
         yield Finding(
             "warning",
@@ -234,7 +245,20 @@ def findings(plan: Plan, measured: LoadTestResult) -> Iterator[Finding]:
             "below that: the endpoint is full before it scales out.",
             f"Set endpoint.invocations_per_instance to {plan.target}; then: invoke sm.autoscale",
         )
-    yield from check_traffic(plan)
+
+
+def compare_concurrency(plan: Plan) -> Iterator[Finding]:
+    """Yield where the function runs more calls at once than the endpoint scales for, by the metric `concurrency`."""
+    covered = plan.most * plan.concurrency
+    if plan.slots > covered:
+        most, least = math.ceil(round(plan.slots / plan.concurrency, 6)), math.floor(covered)
+        less = f" (or fn.reserved to {least:,}, then invoke lambda.deploy)" if least else ""
+        yield Finding(
+            "warning",
+            f"The function runs {plan.slots:,} calls at once; the endpoint's scaling target covers {covered:g} "
+            f"({plan.most} x {plan.concurrency:g}).",
+            f"Set endpoint.max_instances to {most:,}{less}; then: invoke sm.autoscale",
+        )
 
 
 def check_traffic(plan: Plan) -> Iterator[Finding]:

@@ -11,9 +11,10 @@ from ops.core.task import Result, task
 
 @task(help={"json": "Print the result as JSON."})
 def doctor(c: Context, json: bool = False) -> Result:
-    """Check credentials, account, region, roles, image, log groups and disk space.
+    """Check credentials, account, region, roles, image, logs, limits and disk.
 
-    Prints how to fix each check that fails; exit code 1 if one does.
+    Prints how to fix each check that fails; exit code 1 if one does. "later" is
+    no failure: it does not exist yet, or could not be looked at.
 
     Example: invoke doctor
     """
@@ -23,8 +24,7 @@ def doctor(c: Context, json: bool = False) -> Result:
     from ops.stack import checks
 
     found = list(checks.check_prerequisites(load(c.config)))
-    rows = [("ok" if check.ok else "FAILED", check.name, check.found, "" if check.ok else check.fix) for check in found]
+    rows = [(check.state, check.name, check.found, check.fix if check.state != "ok" else "") for check in found]
     failed = [check for check in found if not check.ok]
-    verdict = f"{len(failed)} of {len(found)} checks failed." if failed else f"All {len(found)} checks passed."
-    text = format_table(("", "check", "found", "fix"), rows) + "\n" + verdict
+    text = format_table(("", "check", "found", "next"), rows) + "\n" + checks.summarise(found)
     return Result([asdict(check) for check in found], text, code=FAILED if failed else 0)

@@ -42,6 +42,8 @@ def revoke(c: Context, name: str, yes: bool = False) -> Result:
     if not c.config.run.dry:
         revocation.save_overwritten_policy(who, preview(revocation.steps(who, moment)), account.settings)
     done = run_plan(c, account, revocation.steps, who, moment)
+    if c.config.run.dry:
+        return Result(done.data, f"{revocation.describe_revocation(who)}. This was a dry run: nothing was touched.")
     if done.changes:
         who = revocation.wait_until_revoked(account, who.principal.arn, moment)
         time.sleep(1)  # wait out the revoked second, so that the next session of the role is not revoked too

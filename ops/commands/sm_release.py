@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 JOB = {
     "job": "Training job, of SageMaker or the box (default: the newest completed SageMaker job of the current settings).",
-    "instances": "Without --job: take the newest completed SageMaker job on this many hosts (default: 1).",
+    "instances": "Which job: the newest trained on this many hosts (default: 1). It does not set the endpoint's instances.",
 }
 
 
@@ -121,7 +121,7 @@ def preflight(c: Context, job: str = "", instances: int = 1, release: str = "", 
     help={
         **JOB,
         "once": "Do nothing if this release was deployed before.",
-        "because": "Recorded reason; required if the gate finds the release worse than the live one, or of other classes or data.",
+        "because": "Recorded reason; required if the gate finds the release worse than the live or the best one, or of other classes or data.",
     }
 )
 def deploy(c: Context, job: str = "", instances: int = 1, once: bool = False, because: str = "") -> Result | None:

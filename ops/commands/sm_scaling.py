@@ -18,19 +18,27 @@ if TYPE_CHECKING:
     help={
         "min-instances": "Minimum number of instances, for now (default: endpoint.min_instances); missing ones start at once.",
         "max-instances": "Maximum number of instances, for now (default: endpoint.max_instances).",
+        "because": "Recorded reason; required if the function admits more than these bounds and the target cover.",
         "explain": "Change nothing; print whether scaling works, and why not. Exit code 7 if something prevents it.",
         "json": "Print the result as JSON.",
     }
 )
 def autoscale(
-    c: Context, min_instances: int = 0, max_instances: int = 0, explain: bool = False, json: bool = False
+    c: Context,
+    min_instances: int = 0,
+    max_instances: int = 0,
+    because: str = "",
+    explain: bool = False,
+    json: bool = False,
 ) -> Result | None:
     """Scale the endpoint's instances with its load.
 
-    Registers target tracking with the bounds and target of the settings.
+    Registers target tracking with the bounds and target of the settings. They
+    must cover what the function admits; otherwise exit code 7.
 
     Example: invoke sm.autoscale --max-instances 4
     """
+    from ops.capacity import coherence
     from ops.core.aws.account import Account
     from ops.endpoint import plan, probe, scaling
 
@@ -41,6 +49,7 @@ def autoscale(
     probe.require_endpoint(account)
     if explain:
         return diagnose_scaling(account)
+    coherence.require_coherence(account, because, bounds)
     account.guard()
     if not c.config.run.dry:
         plan.await_stable_endpoint(account)  # AWS takes no change of scaling while the endpoint itself changes

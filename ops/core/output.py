@@ -21,7 +21,7 @@ GREEN, YELLOW, RED = 32, 33, 31
 SIGNS = {"+ ": GREEN, "~ ": YELLOW, "- ": RED}  # what a plan adds, changes and removes
 STATES = {
     **dict.fromkeys(("ok", "InService", "Completed", "LIVE", "READY"), GREEN),
-    **dict.fromkeys(("warning", "medium", "Creating", "Updating", "InProgress"), YELLOW),
+    **dict.fromkeys(("warning", "medium", "Creating", "Updating", "InProgress", "later"), YELLOW),
     **dict.fromkeys(("FAILED", "Failed", "error", "high", "critical"), RED),
 }
 CELL = re.compile(rf"(?m)(?:^|(?<=  )|(?<=: ))(?:{'|'.join(STATES)})(?=  |$)")  # a whole cell of a table

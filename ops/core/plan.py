@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from ops.core import interrupts, pricing
-from ops.core.errors import AwsError
+from ops.core.errors import AwsError, OpsError
 from ops.core.output import announce_stack
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ class Change:
 class Wait:
     """A wait that polls `until(account)`: a string is the current state; any other value ends the wait and is sent to the steps.
 
-    An error that `until` raises ends the plan.
+    An error that `until` raises ends the plan, except AwsError and WaitFailed, which are thrown into the steps.
     """
 
     what: str
@@ -73,6 +73,10 @@ class Wait:
 
 Step = Change | Wait
 Steps = Generator[Step, Any, Any]
+
+
+class WaitFailed(OpsError):
+    """What a `Wait` waited for failed. It is thrown into the steps, as AWS's errors are, so that they can undo."""
 
 
 class PlanError(Exception):
@@ -96,7 +100,7 @@ class Unknown(str):
 
 
 def walk_steps(steps: Steps, answer: Callable[[Step], Any]) -> Iterator[Step]:
-    """Yield each step, then send its answer into the steps; an AwsError is thrown into them, and they may continue."""
+    """Yield each step, then send its answer into the steps; AwsError and WaitFailed are thrown into them, and they may continue."""
     move: Callable[[Any], Step] = steps.send
     value: Any = None
     while True:
@@ -108,7 +112,7 @@ def walk_steps(steps: Steps, answer: Callable[[Step], Any]) -> Iterator[Step]:
         interrupts.check()
         try:
             move, value = steps.send, answer(step)
-        except AwsError as error:
+        except (AwsError, WaitFailed) as error:
             move, value = steps.throw, error
 
 

@@ -8,13 +8,22 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from ops.core import running
+from ops.core.output import say
+
 TABLE = Path(__file__).with_name("pricing.toml")
 HOURS_A_MONTH = 730
 
 
 @cache
 def read_prices() -> dict[str, Any]:
-    return tomllib.loads(TABLE.read_text())
+    """Return the table. The first call of a process tells that its prices are of another region than the settings'."""
+    table = tomllib.loads(TABLE.read_text())
+    if running.region not in ("", table["region"]):
+        say(
+            f"ops/core/pricing.toml has no prices of {running.region}: those shown are of {table['region']}, and differ by some per cent."
+        )
+    return table
 
 
 def price_instances(service: str, instance_type: str, count: int = 1) -> float:

@@ -12,5 +12,6 @@ if TYPE_CHECKING:
 
 command = ""  # each request to AWS carries it in its user agent
 changes = False  # whether the command may change the stack: those that only read take --json
+region = ""  # of its settings; the prices are those of one region
 announced = ""  # the stack that it named before it removes something: it says so once
 collection: invoke.Collection | None = None

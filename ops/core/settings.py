@@ -19,7 +19,7 @@ from pydantic import (
     model_validator,
 )
 
-from ops.core import settings_errors
+from ops.core import registries, running, settings_errors
 from ops.core import settings_values as values
 from ops.core.errors import OpsError
 from ops.core.paths import ROOT, WORK
@@ -179,7 +179,9 @@ class Function(Section):
     timeout_s: Annotated[int, Field(ge=3, le=900)]
     reserved: values.Concurrency | None
     provisioned: values.Concurrency
+    bake_s: Annotated[int, Field(ge=0, le=3600)]
     response: Literal["plain", "original"]
+    urls: values.FetchedHosts
 
 
 class Iam(Section):
@@ -202,7 +204,7 @@ class Settings(Section):
     @model_validator(mode="after")
     def check_consistency(self) -> Settings:
         settings_errors.check_instance_bounds(self.endpoint)
-        settings_errors.check_zones_of_region(self.net, self.aws)
+        settings_errors.check_region(self.aws.region, self.net.zones, self.train.image)
         settings_errors.check_concurrency(self.fn)
         settings_errors.check_search(self.tune)
         if self.ec2.way == "public" and not self.net.own_address:
@@ -244,6 +246,11 @@ class Settings(Section):
         return f"{self.aws.account}.dkr.ecr.{self.aws.region}.amazonaws.com"
 
     @property
+    def training_image(self) -> str:
+        """Return the whole name of the image of SageMaker's jobs, with a registry of aws.region."""
+        return registries.build_image_uri(self.train.image, self.aws.region)
+
+    @property
     def box_name(self) -> str:
         """Return the name of the box, of its key pair and, for OpenSSH, of its host."""
         return f"{self.prefix}-box"
@@ -275,7 +282,9 @@ def load(merged: Any) -> Settings:
     sections = {name: convert_to_dicts(merged[name]) for name in merged if name not in INVOKES_OWN}
     settings_errors.fix_environment_booleans(sections)
     try:
-        return Settings.model_validate(sections)
+        settings = Settings.model_validate(sections)
+        running.region = settings.aws.region
+        return settings
     except ValidationError as error:
         raise OpsError(
             "\n".join(settings_errors.describe_setting_error(item, Settings) for item in error.errors())

@@ -34,10 +34,6 @@ def read_environment(settings: Any, from_file: Any, file: str) -> dict[str, Any]
         path, text = paths[variable], os.environ[variable]
         value = convert(variable, text, get_value(settings, path))
         if has_value(from_file, path) and get_value(from_file, path) != value:
-            if variable.startswith(SUDO):
-                raise OpsError(
-                    f"{variable} contradicts {file}, which sets {'.'.join(path)}. Unset the variable, or remove the line of the file. {NOTHING}"
-                )
             raise OpsError(
                 f"{variable}={shorten_name(text)} contradicts {file}, which sets {'.'.join(path)} to {get_value(from_file, path)!r}. "
                 f"Remove one of them: unset {variable}, or the line of the file. {NOTHING}"

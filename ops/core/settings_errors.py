@@ -7,6 +7,7 @@ import re
 from typing import Any, get_args
 from zoneinfo import ZoneInfo
 
+from ops.core import registries
 from ops.core.nearest import find_nearest
 
 OFF = ("false", "no", "off")
@@ -84,13 +85,22 @@ def check_instance_bounds(endpoint: Any) -> None:
         raise ValueError("endpoint.schedule: two actions have the same name")
 
 
-def check_zones_of_region(net: Any, aws: Any) -> None:
-    """Raise ValueError for a zone of another region than aws.region."""
-    for zone in net.zones:
-        if zone[:-1] != aws.region:
-            raise ValueError(
-                f"net.zones: {zone} is not in aws.region {aws.region}; name zones of that region, such as {aws.region}a, or correct aws.region"
-            )
+def check_region(region: str, zones: list[str], image: str) -> None:
+    """Raise ValueError, with one sentence, when the zones or the image of training jobs are not of aws.region."""
+    disagreeing, corrections = [], []
+    if others := [zone for zone in zones if zone[:-1] != region]:
+        disagreeing.append(f"net.zones names {', '.join(others)}")
+        corrections.append(f"name zones such as {region}a")
+    if (of_image := registries.read_image_region(image)) not in ("", region):
+        disagreeing.append(f"train.image is of {of_image}")
+        corrections.append("write train.image without a registry, as in invoke.yaml")
+    elif not of_image and region not in registries.read_accounts():
+        disagreeing.append("ops/core/registries.toml has no registry of AWS's training images there")
+        corrections.append(f"write the whole name of train.image, ACCOUNT.dkr.ecr.{region}.amazonaws.com/NAME:TAG")
+    if disagreeing:
+        raise ValueError(
+            f"aws.region is {region}, but {' and '.join(disagreeing)}; {' and '.join(corrections)}, or correct aws.region"
+        )
 
 
 def check_concurrency(function: Any) -> None:

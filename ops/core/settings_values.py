@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from ipaddress import IPv4Network
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field
 
 from ops.core.nearest import find_nearest
 
@@ -15,6 +16,8 @@ from ops.core.nearest import find_nearest
 ARCHITECTURES = tuple(Path(__file__).with_name("architectures.txt").read_text(encoding="utf-8").split())
 PRIVATE = tuple(IPv4Network(text) for text in ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10"))
 LONGEST_TEXT = 1024
+HOST = re.compile(r"([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z]([a-z0-9-]{0,61}[a-z0-9])?")
+LONGEST_HOSTS = 2048  # Lambda's environment has 4 KB
 LONGEST_NAME = 255  # bytes of a file's name, on all usual file systems
 
 
@@ -73,6 +76,25 @@ def check_weights(value: str) -> str:
     raise ValueError("must be none, imagenet, or the path of a .pth or .safetensors file")
 
 
+def check_fetched_hosts(value: object) -> object:
+    """Return off, public, or the hosts' names with commas, as the function's environment has them. Raises ValueError.
+
+    YAML takes the word off for false.
+    """
+    if value is False or value in ("off", "public"):
+        return value or "off"
+    hosts = value.split(",") if isinstance(value, str) else value
+    if (
+        not isinstance(hosts, list)
+        or not hosts
+        or not all(isinstance(host, str) and HOST.fullmatch(host) for host in hosts)
+    ):
+        raise ValueError("must be off, public, or a list of hosts in small letters, such as upload.wikimedia.org")
+    if len(",".join(check_distinct(hosts))) > LONGEST_HOSTS:
+        raise ValueError(f"must have at most {LONGEST_HOSTS} letters, with commas: Lambda's environment is small")
+    return ",".join(hosts)
+
+
 Text = Annotated[str, AfterValidator(check_text)]
 NonEmptyText = Annotated[Text, Field(min_length=1)]
 FilePath = Annotated[str, AfterValidator(check_path)]
@@ -84,6 +106,7 @@ Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9]{0,19}$")]
 # A path that does not lead out of its folder
 PathBelow = Annotated[str, Field(pattern=r"^\w[\w.-]*(/\w[\w.-]*)*$", max_length=200)]
 Url = Annotated[Text, Field(pattern=r"^https?://[^\s/?#]+")]
+FetchedHosts = Annotated[str, BeforeValidator(check_fetched_hosts)]
 Schedule = Annotated[  # as AWS writes them; cron: minutes hours day-of-month month day-of-week year
     str,
     Field(
@@ -100,10 +123,11 @@ HostedInstanceType = Annotated[str, Field(pattern=r"^ml\.[a-z][a-z0-9-]{0,19}\.[
 AmiParameter = Annotated[str, Field(pattern=r"^(/?[A-Za-z0-9_.-]+(/[A-Za-z0-9_.-]+)*)?$", max_length=1011)]
 Architecture = Annotated[str, AfterValidator(check_architecture)]
 Weights = Annotated[str, AfterValidator(check_weights)]
+# NAME:TAG of AWS's registry in the region, or the whole name of an image in ECR
 Image = Annotated[
     str,
     Field(
-        pattern=r"^[a-z0-9.-]+(:[0-9]+)?(/[a-z0-9._-]+)+(:[A-Za-z0-9_][A-Za-z0-9_.-]*|@sha256:[0-9a-f]{64})$",
+        pattern=r"^([0-9]{12}\.dkr\.ecr\.[a-z0-9-]+\.amazonaws\.com/[a-z0-9._-]+|[a-z0-9_-]+)(/[a-z0-9._-]+)*(:[A-Za-z0-9_][A-Za-z0-9_.-]*|@sha256:[0-9a-f]{64})$",
         max_length=255,
     ),
 ]

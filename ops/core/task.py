@@ -20,7 +20,7 @@ import invoke
 from invoke.executor import Executor as InvokeExecutor
 
 from ops.core import interrupts, running
-from ops.core.errors import DECLINED, INTERRUPTED, OpsError
+from ops.core.errors import DECLINED, DENIED, INTERRUPTED, AwsError, OpsError
 from ops.core.output import announce_stack, paint_states, say
 from ops.core.paths import WORK
 from ops.core.streams import end_on_lost_output
@@ -148,6 +148,24 @@ def run_command(c: invoke.Context, command: str) -> Result:
     return result
 
 
+def read_result(c: invoke.Context, command: str) -> Result:
+    """Return the result of one command that reads, parsed as if it had been typed, whatever its exit code. Prints no result.
+
+    Raises OpsError as the command does.
+    """
+    from invoke.parser import Parser
+
+    assert running.collection is not None, "a command reads another one only while it runs itself"
+    (parsed,) = Parser(contexts=running.collection.to_contexts()).parse_argv(shlex.split(command))
+    body, before = running.collection[parsed.name].body, running.command
+    running.command = derive_command_name(body)
+    try:
+        result: Result = body.__wrapped__(c, **parsed.as_kwargs)
+    finally:
+        running.command = before
+    return result
+
+
 def run_plan(
     c: invoke.Context, account: Account, steps: Callable[P, plan.Steps], *args: P.args, **kwargs: P.kwargs
 ) -> Result:
@@ -219,6 +237,8 @@ def mask_debug_output() -> None:
 
 def explain_error(error: Exception) -> Exception:
     """Return the error as a sentence with the next command, or itself where only a traceback helps."""
+    if isinstance(error, AwsError):
+        return add_cause_hint(error)
     if isinstance(error, OSError) and error.errno in DISK_FULL:
         return OpsError(f"A disk of this machine is full: {error}. Make room, then run the same command again")
     if isinstance(error, OSError) and error.filename is not None:
@@ -235,4 +255,12 @@ def explain_error(error: Exception) -> Exception:
         return error
     from ops.core.aws.errors import explain_sdk_error
 
-    return explain_sdk_error(error)
+    explained = explain_sdk_error(error)
+    return add_cause_hint(explained) if isinstance(explained, AwsError) else explained
+
+
+def add_cause_hint(error: AwsError) -> OpsError:
+    """Return a denial that names no command with the one that finds its cause. iam.explain ignores what is added here."""
+    if error.code != DENIED or "invoke " in str(error):
+        return error
+    return OpsError(f"{str(error).rstrip('. ')}. Find out why: invoke runbook.show iam-denied", DENIED)

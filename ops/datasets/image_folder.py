@@ -76,9 +76,7 @@ def is_safe_name(name: str) -> bool:
 def scan_folder(folder: Path) -> ImageFolder:
     """Return the content of DIR, by name; hidden files and folders are skipped. Raises OpsError for a folder without this layout."""
     if not folder.is_dir():
-        raise OpsError(
-            f"There is no folder {folder}. Name one that contains {', '.join(SPLITS)}: invoke data.push --dir DIR"
-        )
+        raise OpsError(f"There is no folder {folder}. Name one that contains {', '.join(SPLITS)}: --dir DIR")
     missing = [split for split in SPLITS if not (folder / split).is_dir()]
     if missing:
         raise OpsError(

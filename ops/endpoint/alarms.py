@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from typing import Any
 
-from ops.core import pricing
+from ops.core import metrics, pricing
 from ops.core.aws.account import Account
 from ops.core.log_groups import log_group_steps
 from ops.core.plan import Change, Steps
@@ -107,15 +107,5 @@ def read_minute_metrics(
 
     `wanted` maps a name of our own to a metric and its statistic: Sum, Average, Maximum, or a percentile such as p99.
     """
-    now = datetime.now(UTC)
-    where = {"Namespace": "AWS/SageMaker", "Dimensions": build_dimensions(account.settings)}
-    queries = [
-        {"Id": name, "MetricStat": {"Metric": {**where, "MetricName": metric}, "Period": 60, "Stat": statistic}}
-        for name, (metric, statistic) in wanted.items()
-    ]
-    span = {"StartTime": now - timedelta(minutes=minutes), "EndTime": now + timedelta(seconds=1)}
-    args = {"MetricDataQueries": queries, **span, "ScanBy": "TimestampAscending"}
-    found: dict[str, dict[datetime, float]] = {name: {} for name in wanted}
-    for result in account.list_all("cloudwatch", "get_metric_data", "MetricDataResults", **args):
-        found[result["Id"]] |= dict(zip(result["Timestamps"], result["Values"], strict=True))
-    return found
+    where = build_dimensions(account.settings)
+    return metrics.read_minute_metrics(account, "AWS/SageMaker", where, wanted, minutes)

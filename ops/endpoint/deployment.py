@@ -11,6 +11,7 @@ from ops.endpoint import evaluation, plan, probe
 from ops.jobs import training_jobs
 from ops.releases import build, gate, history, image_build, preflight, release_samples
 from ops.releases.build import Release
+from ops.releases.records import ReleaseSummary
 
 
 def read_facts(account: Account, dry: bool) -> plan.Facts:
@@ -53,11 +54,12 @@ def check_gate(account: Account, have: plan.Facts, release: Release, because: st
             f"The metadata of release {release.short} is missing. Run the preflight again: invoke sm.preflight --job {release.job}"
         )
     now = release_samples.find_release_summary(account, have.live) if have.live else None
+    best = gate.find_best(new, history.read_live_summaries(account))
     found = gate.findings(
         new,
-        now,
+        build_reference(account, new, now, "the live release") if now else None,
         account.settings.endpoint.worse_at_most,
-        lambda: evaluation.pair_answers(account, new, now) if now else None,
+        build_reference(account, new, best, f"the best release so far, {best.digest[:12]},") if best else None,
     )
     if have.live and now is None:
         found = [f"the release of the live config {have.live} has no metadata, so the gate cannot compare with it"]
@@ -69,13 +71,23 @@ def check_gate(account: Account, have: plan.Facts, release: Release, because: st
     return found
 
 
+def build_reference(account: Account, new: ReleaseSummary, other: ReleaseSummary, name: str) -> gate.Reference:
+    return gate.Reference(
+        name,
+        other,
+        lambda: evaluation.pair_answers(account, new, other),
+        lambda: release_samples.count_test_pictures(account, other),
+    )
+
+
 def compare_rollback(account: Account, have: plan.Facts, release: Release) -> list[str]:
     """Return what the gate would say of going back to a release from the live one: a rollback is never stopped by it."""
     target, now = (
         build.read_summary(account, release.digest),
         release_samples.find_release_summary(account, have.live),
     )
-    return gate.findings(target, now, account.settings.endpoint.worse_at_most) if target else []
+    live = gate.Reference("the live release", now) if now else None
+    return gate.findings(target, live, account.settings.endpoint.worse_at_most) if target else []
 
 
 def has_been_deployed(account: Account, have: plan.Facts, want: plan.EndpointSpec) -> bool:

@@ -18,7 +18,7 @@ from ops.datasets import local_shards, samples
 from ops.datasets.manifest import Manifest, read_current, read_pointer
 from ops.endpoint import probe
 from ops.releases import history, release_samples
-from ops.releases.gate import Pairs
+from ops.releases.gate import Pairs, count_pairs
 from ops.releases.records import ModelCard, ReleaseSummary, parse
 from ops.releases.trained_model import fetch_model
 
@@ -65,16 +65,16 @@ def read_own_dataset(account: Account, job: str, model: Path) -> Manifest:
     return dataset
 
 
-def pair_answers(account: Account, new: ReleaseSummary, live: ReleaseSummary) -> Pairs | None:
+def pair_answers(account: Account, new: ReleaseSummary, other: ReleaseSummary) -> Pairs | None:
     """Compare the trained models of two releases on each test picture of their dataset; None, with the reason printed, where it fails."""
     try:
         dataset = read_current(account)
-        if {new.data, live.data} != {dataset.digest}:
+        if {new.data, other.data} != {dataset.digest}:
             raise OpsError(
                 f"their dataset {new.data[:12]} is not the current one. Make it current: invoke data.use {new.data[:12]}; "
                 f"then run again: invoke sm.deploy --job {new.job}"
             )
-        ours, theirs = (evaluate_model(account, summary.job).answers for summary in (new, live))
+        ours, theirs = (evaluate_model(account, summary.job).answers for summary in (new, other))
         truth = {path: label for label, path, _ in release_samples.list_test_pictures(dataset)}
         pairs = count_pairs(truth, ours, theirs)
         if pairs.pictures < len(truth) or not truth:
@@ -84,16 +84,8 @@ def pair_answers(account: Account, new: ReleaseSummary, live: ReleaseSummary) ->
     except OpsError as error:
         say(f"The two models cannot be compared picture by picture: {error}")
         return None
-    say(f"Release {new.digest[:12]} against the live one: {pairs}.")
+    say(f"Release {new.digest[:12]} against {other.digest[:12]}: {pairs}.")
     return pairs
-
-
-def count_pairs(truth: dict[str, str], ours: dict[str, str], theirs: dict[str, str]) -> Pairs:
-    """Return how often only one of two models is right, over the pictures that both classified."""
-    both = [path for path in truth if path in ours and path in theirs]
-    wins = sum(ours[path] == truth[path] != theirs[path] for path in both)
-    losses = sum(theirs[path] == truth[path] != ours[path] for path in both)
-    return Pairs(len(both), wins, losses)
 
 
 @dataclass(frozen=True)

@@ -77,7 +77,7 @@ def require_endpoint(account: Account) -> dict[str, Any]:
 
 
 def invoke_once(account: Account, picture: bytes) -> dict[str, Any]:
-    """Return the endpoint's answer to one picture: release, best, classes, scores, probabilities. Raises AwsError."""
+    """Return the endpoint's answer to one picture: release, best, classes, scores, probabilities, certain. Raises AwsError."""
     name = account.settings.endpoint_name
     answer = account.call(
         "sagemaker-runtime",

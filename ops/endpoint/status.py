@@ -8,14 +8,12 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from ops.core import pricing
+from ops.core import log_events, pricing
 from ops.core.aws.account import Account, iterate_poll_intervals
-from ops.core.errors import AwsError, OpsError
 from ops.core.output import format_table
 from ops.endpoint import alarms, plan, probe
 
 WATCH_S = 5.0  # the longest pause between two looks
-LATE_MS = 60_000  # a line can come this much later than newer lines of other instances
 
 
 @dataclass(frozen=True)
@@ -111,33 +109,13 @@ def watch_status(account: Account, minutes: int) -> Iterator[tuple[str, str]]:
 def read_log(account: Account, minutes: int, errors: bool, follow: bool = False) -> Iterator[tuple[str, str]]:
     """Yield (stream, line) of the endpoint's log; with `errors`, only the lines that mention one; with `follow`, without end."""
     probe.require_endpoint(account)
-    since = int((time.time() - minutes * 60) * 1000)
-    printed: dict[str, int] = {}
-    for pause in iterate_poll_intervals():
-        events = read_events(account, since)
-        for event in events:
-            if event["eventId"] not in printed and (not errors or "error" in event["message"].lower()):
-                yield event["logStreamName"].rsplit("/", 1)[-1], event["message"]
-            printed[event["eventId"]] = event["timestamp"]
-        if not follow:
-            return
-        since = max([since, *(at - LATE_MS for at in printed.values())])
-        printed = {one: at for one, at in printed.items() if at >= since}
-        time.sleep(min(pause, WATCH_S))
-
-
-def read_events(account: Account, since_ms: int) -> list[dict[str, Any]]:
-    """Return the events of the endpoint's log from a time on. Raises OpsError when the log group is missing."""
-    args = {"logGroupName": alarms.log_group(account.settings), "startTime": since_ms}
-    try:
-        return account.list_all("logs", "filter_log_events", "events", **args)
-    except AwsError as error:
-        if not error.says("ResourceNotFound"):
-            raise
-        raise OpsError(
-            f"The log group {args['logGroupName']} is missing: it was deleted, or never created. "
-            "Create it, with the job that sm.releases shows as LIVE: invoke sm.deploy --job JOB. See: invoke runbook.show logs-missing"
-        ) from error
+    group = alarms.log_group(account.settings)
+    missing = (
+        f"The log group {group} is missing: it was deleted, or never created. "
+        "Create it, with the job that sm.releases shows as LIVE: invoke sm.deploy --job JOB. See: invoke runbook.show logs-missing"
+    )
+    lines = log_events.read_lines(account, group, minutes, follow, missing)
+    return ((stream, line) for stream, line in lines if not errors or "error" in line.lower())
 
 
 METRICS = {  # our name, CloudWatch's, statistic
@@ -172,6 +150,12 @@ def describe_metrics(account: Account, points: list[dict[str, Any]], over: list[
     text = format_table(columns, [(p["minute"], *(f"{p[name]:g}" for name in METRICS)) for p in points])
     if over:
         text += f"\nabove {bounds.p99_ms} ms (p99), or {bounds.errors_5xx_per_minute} 5xx a minute: {', '.join(over)}"
+        page = (
+            "endpoint-5xx"
+            if any(p["errors_5xx"] > bounds.errors_5xx_per_minute for p in points)
+            else "endpoint-latency"
+        )
+        text += f". Why: invoke runbook.show {page}"
     refused, requests = (sum(p[name] for p in points) for name in ("errors_4xx", "requests"))
     why = ". Why: invoke runbook.show endpoint-4xx" if refused else ""
     return f"{text}\nrefused (4xx): {refused:g} of {requests:g} requests{why}"

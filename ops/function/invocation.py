@@ -12,9 +12,9 @@ from ops.core.aws.account import Account
 from ops.core.errors import AwsError, OpsError
 from ops.core.settings import IMAGES
 from ops.datasets.samples import Sample
-from ops.function.plan import ALIAS, MISSING, log_group
+from ops.function.plan import ALIAS, MISSING
 
-IMAGE_BYTES = (6 << 20) * 3 // 4 - 1024  # as in lambda/handler.py
+IMAGE_BYTES = (6 << 20) * 3 // 4 - 1024  # as in lambda/events.py
 
 
 def invoke_function(account: Account, event: dict[str, Any]) -> dict[str, Any]:
@@ -33,12 +33,16 @@ def invoke_function(account: Account, event: dict[str, Any]) -> dict[str, Any]:
             raise OpsError(
                 f"There is no function {account.settings.function_name}:{ALIAS}. Create it: invoke lambda.deploy"
             ) from error
+        if error.says("TooManyRequestsException"):
+            raise OpsError(
+                f"{error}. See what the limits admit: invoke lambda.concurrency. See runbooks/lambda-throttled.md"
+            ) from error
         raise
     found = json.loads(answer["Payload"].read())
     if "FunctionError" in answer:
         raise OpsError(
             f"The function failed: {found.get('errorType')}: {found.get('errorMessage')}. "
-            f"Read its log group {log_group(account.settings)}, or go back a version: invoke lambda.rollback"
+            "Read its log: invoke lambda.logs --errors   Go back a version: invoke lambda.rollback"
         )
     body: Any = json.loads(found["body"])
     if isinstance(body, list):  # the original response format
@@ -74,9 +78,9 @@ def ask_about_samples(account: Account, samples: list[Sample]) -> list[SampleAns
     answers = []
     for one in samples:
         found = invoke_function(account, {"s3_uri": one.uri(account.settings)})
-        if "best" not in found:
+        if "class" not in found:
             raise OpsError(f"{one.name}: the function answers {found}. Check the endpoint: invoke sm.status")
-        answers.append(SampleAnswer(one.name, one.label, found["best"], found["release"]))
+        answers.append(SampleAnswer(one.name, one.label, found["class"], found["release"]))
     return answers
 
 
@@ -87,10 +91,11 @@ def has_failed(answer: dict[str, Any]) -> bool:
 
 def format_answer(answer: dict[str, Any]) -> str:
     if has_failed(answer):
-        return f"The function answers {answer['statusCode']}: {answer.get('error', answer)}. {suggest_next_step(answer['statusCode'])}"
-    if "best" not in answer:
+        return f"The function answers {answer['statusCode']}: {answer.get('message', answer)}. {suggest_next_step(answer['statusCode'])}"
+    if "class" not in answer:
         return json.dumps(answer.get("original", answer))
-    return f"{answer['best']}  {max(answer['probabilities']):.3f}  release {answer['release'][:12]}"
+    doubt = "" if answer.get("certain", True) else "  not certain"
+    return f"{answer['class']}  {answer['probability']:.3f}{doubt}  release {answer['release'][:12]}"
 
 
 def suggest_next_step(status: int) -> str:

@@ -17,6 +17,7 @@ from ops.core.log_groups import has_retention, log_group_steps
 from ops.core.paths import ROOT
 from ops.core.plan import Change, Steps, Wait, retry_until_trusted
 from ops.core.settings import IMAGES, Settings
+from ops.function import canary
 from ops.function.earlier_versions import format_description, parse_description, pop_version, push_version
 
 ALIAS = "live"
@@ -31,6 +32,7 @@ class Facts:
     """The facts about the function; what does not exist is None. `config` is AWS's description of $LATEST.
 
     `earlier` are the versions that were live before `alias`, newest first; None when the alias keeps no record of them.
+    `canary` says that a part of the alias's calls goes to another version.
     """
 
     config: dict[str, Any] | None = None
@@ -43,6 +45,7 @@ class Facts:
     unreserved: int = 0
     log_group: bool = False
     earlier: tuple[str, ...] | None = None
+    canary: bool = False
 
 
 def package_function(folder: Path = ROOT / "lambda") -> bytes:
@@ -90,6 +93,7 @@ def facts(account: Account) -> Facts:
         limit,
         kept,
         parse_description(alias.get("Description", "")) if alias else None,
+        bool(alias and (alias.get("RoutingConfig") or {}).get("AdditionalVersionWeights")),
     )
 
 
@@ -111,6 +115,7 @@ def build_function_config(settings: Settings) -> dict[str, Any]:
                 "BUCKET": settings.bucket,
                 "PREFIX": IMAGES,
                 "RESPONSE": settings.fn.response,
+                "URLS": settings.fn.urls,
             }
         },
     }
@@ -122,7 +127,8 @@ def derive_fingerprint(config: dict[str, Any]) -> str:
     return json.dumps({name: config.get(name) for name in names}, sort_keys=True)
 
 
-def steps(have: Facts, code: bytes, settings: Settings) -> Steps:
+def steps(have: Facts, code: bytes, settings: Settings, canary_percent: int = 0) -> Steps:
+    """Yield the changes that make the function equal to `code` and the settings; a new version gets `canary_percent` of the calls first."""
     name, want = {"FunctionName": settings.function_name}, build_function_config(settings)
     check_reservable_concurrency(have, settings)
     if not have.log_group:
@@ -159,12 +165,15 @@ def steps(have: Facts, code: bytes, settings: Settings) -> Steps:
             )
             yield wait_for_function()
     if have.alias_sha != derive_fingerprint({"CodeSha256": compute_code_sha256(code), **want}):
-        yield from publish_steps(have, settings)
+        yield from publish_steps(have, settings, canary_percent)
+    elif have.canary:
+        args = {**name, "Name": ALIAS, "FunctionVersion": have.alias, "RoutingConfig": canary.NO_CANARY}
+        yield Change("lambda", "update_alias", args, why="end the canary of an interrupted deploy")
     yield from set_concurrency_steps(have, settings)
 
 
-def publish_steps(have: Facts, settings: Settings) -> Steps:
-    """Yield the new version, a call of it, and the alias's move to it."""
+def publish_steps(have: Facts, settings: Settings, canary_percent: int = 0) -> Steps:
+    """Yield the new version, a call of it, its canary if it has one, and the alias's move to it."""
     name = {"FunctionName": settings.function_name}
     answer = yield Change(
         "lambda", "publish_version", name, why="publish a version, which never changes, for the alias"
@@ -172,13 +181,21 @@ def publish_steps(have: Facts, settings: Settings) -> Steps:
     version = answer["Version"]
     if have.reserved != 0:  # 0 stops all calls, this one too
         yield wait_for_answer(version)
+        if canary_percent and have.alias:
+            alias = {**name, "Name": ALIAS}
+            yield from canary.canary_steps(alias, have.alias, version, canary_percent, settings.fn.bake_s)
     verb, why = (
         ("create_alias", f"create alias {ALIAS}, which callers invoke")
         if have.alias is None
         else ("update_alias", f"move alias {ALIAS} from version {have.alias} to the new one")
     )
     earlier = format_description(push_version(have.earlier, have.alias))
-    yield Change("lambda", verb, {**name, "Name": ALIAS, "FunctionVersion": version, "Description": earlier}, why)
+    args = {**name, "Name": ALIAS, "FunctionVersion": version, "Description": earlier}
+    if have.canary or (canary_percent and have.alias):
+        args["RoutingConfig"] = canary.NO_CANARY
+    yield Change("lambda", verb, args, why)
+    if have.provisioned and settings.fn.provisioned:
+        yield wait_for_concurrency()  # for the environments of the new version
 
 
 def describe_differences(have: dict[str, Any], want: dict[str, Any], differing: list[str]) -> str:
@@ -224,11 +241,24 @@ def wait_for_answer(version: Any) -> Wait:
                 f"Version {version} of {name} fails: {describe_function_error(payload)}. Alias {ALIAS} was not moved. "
                 "Correct lambda/, then run: invoke lambda.deploy. Or go to a version that works: invoke lambda.rollback --to VERSION"
             )
+        if failed_inside(payload):
+            raise OpsError(
+                f"Version {version} of {name} answers 500: {payload[:300].decode(errors='replace')}. Alias {ALIAS} was not moved. "
+                "Read its log, correct lambda/, then run: invoke lambda.deploy"
+            )
         return None
 
     return Wait(
         f"an answer of version {version}", until, why="call the version before the alias points to it", timeout_s=60
     )
+
+
+def failed_inside(payload: bytes) -> bool:
+    """Return whether the handler caught an error of its own code, which it answers with 500."""
+    try:
+        return bool(json.loads(payload)["statusCode"] == 500)
+    except (ValueError, KeyError, TypeError):
+        return False
 
 
 def describe_function_error(payload: bytes) -> str:
@@ -243,8 +273,11 @@ def describe_function_error(payload: bytes) -> str:
 def choose_rollback_version(account: Account, have: Facts, wanted: str = "") -> str:
     """Return the version to roll back to: `wanted`, or the newest one that was live before. Raises OpsError if there is none.
 
-    Without a record of those, it is the newest one below the live one, which may never have been live.
+    Without a record of those, it is the newest one below the live one, which may never have been live. While a canary gets a part of
+    the calls, it is the version that gets the others.
     """
+    if have.canary and have.alias and not wanted:
+        return have.alias
     live = int(have.alias or 1)
     if wanted and not (wanted.isascii() and wanted.isdigit()):
         raise OpsError(f"--to takes the number of a version, such as {max(1, live - 1)}; got {wanted!r}.")
@@ -265,24 +298,36 @@ def exists_version(account: Account, number: int) -> bool:
 
 def rollback_steps(have: Facts, version: str, settings: Settings) -> Steps:
     """Yield the changes that point the alias at an earlier version, which has to answer first."""
-    if have.alias == version:
+    if have.alias == version and not have.canary:
         return
     if have.reserved != 0:
         yield wait_for_answer(version)
-    args = {"FunctionName": settings.function_name, "Name": ALIAS, "FunctionVersion": version}
-    if have.earlier is not None:
+    args: dict[str, Any] = {"FunctionName": settings.function_name, "Name": ALIAS, "FunctionVersion": version}
+    if have.canary:
+        args["RoutingConfig"] = canary.NO_CANARY
+    if have.earlier is not None and have.alias != version:
         args["Description"] = format_description(pop_version(have.earlier, have.alias, version))
     yield Change(
-        "lambda", "update_alias", args, why=f"move alias {ALIAS} from version {have.alias} back to version {version}"
+        "lambda",
+        "update_alias",
+        args,
+        why=f"end the canary: all calls go to version {version}"
+        if have.alias == version
+        else f"move alias {ALIAS} from version {have.alias} back to version {version}",
     )
     if have.provisioned:
         yield wait_for_concurrency()
 
 
+def compute_reservable(unreserved: int, reserved: int | None) -> int:
+    """Return the most that the function can reserve, given what the account has unreserved and what the function has reserved."""
+    return max(0, unreserved + (reserved or 0) - UNRESERVED)
+
+
 def check_reservable_concurrency(have: Facts, settings: Settings) -> None:
     """Raise OpsError when the account cannot reserve that much concurrency; lowering a reservation, even to 0, is always allowed."""
     wanted = settings.fn.reserved or 0
-    room = max(0, have.unreserved + (have.reserved or 0) - UNRESERVED)
+    room = compute_reservable(have.unreserved, have.reserved)
     if wanted > (have.reserved or 0) and wanted > room:
         raise OpsError(
             f"fn.reserved is {wanted}, but this account can reserve {room} at most: AWS keeps {UNRESERVED} of its concurrency "
@@ -344,7 +389,8 @@ def wait_for_concurrency() -> Wait:
         )
         if found["Status"] == "FAILED":
             raise OpsError(
-                f"Provisioned concurrency failed: {found.get('StatusReason')}. Read the log group {log_group(account.settings)}"
+                f"Provisioned concurrency failed: {found.get('StatusReason')}. Go back a version: invoke lambda.rollback. "
+                "See runbooks/lambda-provisioned.md"
             )
         return None if found["Status"] == "READY" else found["Status"]
 

@@ -10,11 +10,12 @@ from ops.function import plan
 
 @dataclass(frozen=True)
 class Status:
-    """The status of the function; a limit that is not set is None."""
+    """The status of the function; a limit that is not set is None. `canary`: a part of the calls goes to another version than `live`."""
 
     function: str
     state: str
     live: str | None
+    canary: bool
     memory_mb: int
     timeout_s: int
     reserved: int | None
@@ -31,6 +32,7 @@ def read_status(account: Account) -> Status:
         function=have.config["FunctionName"],
         state=have.config["State"],
         live=have.alias,
+        canary=have.canary,
         memory_mb=have.config["MemorySize"],
         timeout_s=have.config["Timeout"],
         reserved=have.reserved,
@@ -58,6 +60,11 @@ def read_concurrency(account: Account) -> Concurrency:
 
 def describe_concurrency(account: Account, found: Concurrency) -> str:
     name = account.settings.function_name
+    if found.reserved == 0:
+        return (
+            f"All calls of {name} are stopped: its reserved concurrency is 0, and each call gets 429. "
+            "Let them in again: invoke lambda.concurrency --resume"
+        )
     limit = (
         f"{name} has no reserved concurrency: it shares the account's unreserved concurrency. "
         if found.reserved is None

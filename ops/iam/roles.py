@@ -90,7 +90,7 @@ def read_role(folder: Path, settings: Settings) -> Wanted:
 
 
 def read_document(path: Path, settings: Settings) -> Policy:
-    """Return the policy with ${account} ${region} ${stack} ${bucket} ${repository} expanded, and the lines of the file.
+    """Return the policy with the placeholders of build_placeholders expanded, and the lines of the file.
 
     IAM's own variables are written $${aws:...}.
     """
@@ -133,6 +133,7 @@ def build_placeholders(settings: Settings) -> dict[str, str]:
         "stack": settings.stack.name,
         "bucket": settings.bucket,
         "repository": settings.iam.repository,
+        "images_account": settings.training_image.partition(".")[0],
     }
 
 

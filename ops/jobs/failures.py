@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ops.core.aws.account import Account
@@ -12,6 +12,7 @@ from ops.jobs.follow import Tail
 from ops.jobs.training_jobs import UNDER_WAY
 
 LINES = 50  # lines at the end of the log that are searched
+RESUME = "invoke sm.train: it resumes from the checkpoint"
 QUIET_S = 600  # seconds without a line after which a training job counts as stuck, or very slow
 
 
@@ -45,12 +46,12 @@ CAUSES = (
           "INVOKE_TRAIN_LR=0.001 invoke sm.train, or invoke sm.tune"),
     Cause(r"No space left on device", "the disk is full", "set a larger train.volume_gib, then invoke sm.train"),
     Cause(r"another process of this job ended first|Connection closed by peer|NCCL|Gloo",
-          "one host died or lost its connection, and the others failed with it", "invoke sm.train: it resumes from the checkpoint"),
+          "one host died or lost its connection, and the others failed with it", RESUME),
     Cause(r"GPU that torch cannot use|NVIDIA-SMI has failed|driver/library version mismatch", "the GPU driver and torch are incompatible",
           "set another train.image for this instance type, then invoke sm.train"),
     Cause(r"MaxRuntimeExceeded|MaxWaitTimeExceeded", "the job reached its time limit",
-          "INVOKE_TRAIN_MAX_RUNTIME_S=7200 invoke sm.train: it resumes from the checkpoint"),
-    Cause(r"InternalServerError", "an internal error of AWS", "invoke sm.train: it resumes from the checkpoint"),
+          f"INVOKE_TRAIN_MAX_RUNTIME_S=7200 {RESUME}"),
+    Cause(r"InternalServerError", "an internal error of AWS", RESUME),
     Cause(r"ValueError|unrecognized arguments|error: argument", "the settings are contradictory", "correct the train: section, then invoke sm.train"),
 )  # fmt: skip
 # AWS gives these reasons for many failures; the log may be more specific.
@@ -85,6 +86,14 @@ def find_cause(text: str, causes: tuple[Cause, ...] = CAUSES) -> tuple[Cause, st
 
 
 def explain_job(account: Account, job: str, described: dict[str, Any], quiet_s: float = QUIET_S) -> Diagnosis:
+    """Explain a job, and say what to do. A trial of a tuning job has no checkpoint to resume from."""
+    found = explain_by_reason_and_log(account, job, described, quiet_s)
+    if "TuningJobArn" not in described:
+        return found
+    return replace(found, fix=found.fix.replace(RESUME, "invoke sm.tune --again: a trial is not resumed"))
+
+
+def explain_by_reason_and_log(account: Account, job: str, described: dict[str, Any], quiet_s: float) -> Diagnosis:
     """Explain a job by the reason that AWS gives, then by the end of its log. A running job is stuck after `quiet_s` without a line."""
     status, secondary = described["TrainingJobStatus"], described["SecondaryStatus"]
     if status == "Completed":
@@ -101,7 +110,7 @@ def explain_job(account: Account, job: str, described: dict[str, Any], quiet_s: 
             cause, evidence = found
             return Diagnosis(job, status, cause.meaning, evidence, cause.fix.replace("JOB", job))
     if status == "Stopped":
-        return Diagnosis(job, status, "it was stopped", secondary, "invoke sm.train: it resumes from the checkpoint")
+        return Diagnosis(job, status, "it was stopped", secondary, RESUME)
     return Diagnosis(
         job,
         status,

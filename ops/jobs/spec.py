@@ -69,24 +69,20 @@ def build_spec(
     start: pretrained.Weights | None = None,
     chosen: dict[str, str] | None = None,
 ) -> TrainingSpec:
-    """Return the training, named by a digest of everything that determines its result. `place` is box or sm.
-
-    Raises OpsError when the hosts cannot share the global batch equally.
-    """
+    """Return the training, named by a digest of everything that determines its result. `place` is box or sm."""
     train = settings.train
     hyperparameters = train.hyperparameters() | {"weights": start.sha256 if start else pretrained.NONE} | (chosen or {})
     if hosts < 1:
         raise OpsError("--instances must be at least 1. Nothing was started.")
-    if int(hyperparameters["batch"]) % hosts:
-        below = int(hyperparameters["batch"]) // hosts * hosts
-        near = f"{below} or {below + hosts}" if below else str(hosts)
-        raise OpsError(
-            f"train.batch {hyperparameters['batch']} is not divisible by {hosts} hosts. Set it to {near}. Nothing was started."
-        )
     code = compute_folder_digest(TRAINING)
     content = json.dumps(
         # Another image, or a type with more GPUs, makes another job: its result differs in the last bits.
-        [data.digest, code, hyperparameters, *((train.image, train.instance_type) if place == "sm" else ("",))],
+        [
+            data.digest,
+            code,
+            hyperparameters,
+            *((settings.training_image, train.instance_type) if place == "sm" else ("",)),
+        ],
         sort_keys=True,
     )
     digest = hashlib.sha256(content.encode()).hexdigest()[:8]

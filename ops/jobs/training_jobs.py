@@ -157,6 +157,8 @@ def steps(have: Facts, order: Order, settings: Settings) -> Steps:
         yield from create_training_log_steps(settings)
     rate = pricing.price_instances("sagemaker", settings.train.instance_type, order.hosts)
     why = f"train on {order.hosts} x {settings.train.instance_type}, at most {settings.train.max_runtime_s} s"
+    if int(order.job.hyperparameters["batch"]) % order.hosts:
+        why += f", batch {order.job.hyperparameters['batch']} rounded to a multiple of {order.hosts}"
     if order.spot:
         why += ", on spot capacity (AWS may interrupt it; the price shown is on demand)"
     yield Change(
@@ -177,7 +179,7 @@ def build_training_request(have: Facts, order: Order, settings: Settings) -> dic
     return {
         "TrainingJobName": order.attempt,
         "AlgorithmSpecification": {
-            "TrainingImage": train.image,
+            "TrainingImage": settings.training_image,
             "TrainingInputMode": "File",
             "ContainerEntrypoint": ENTRY,
         },
@@ -220,13 +222,14 @@ def build_input_channel(name: str, data_type: str, uri: str) -> dict[str, Any]:
 
 def stop_job_steps(described: dict[str, Any]) -> Steps:
     """Yield the stop of a running job, and the wait for its end."""
-    name = described["TrainingJobName"]
+    name, is_trial = described["TrainingJobName"], "TuningJobArn" in described
     if described["TrainingJobStatus"] != "Stopping":
-        why = f"stop {name}; it has 120 s to write a checkpoint"
+        last = "a trial of a search writes no checkpoint" if is_trial else "it has 120 s to write a checkpoint"
+        why = f"stop {name}; {last}"
         yield Change("sagemaker", "stop_training_job", {"TrainingJobName": name}, why)
 
     def until(account: Account) -> Any:
         found = account.call("sagemaker", "describe_training_job", TrainingJobName=name)
         return found["SecondaryStatus"] if found["TrainingJobStatus"] in UNDER_WAY else found
 
-    yield Wait(name, until, why="it uploads its checkpoint")
+    yield Wait(name, until, why="AWS ends its hosts" if is_trial else "it uploads its checkpoint")

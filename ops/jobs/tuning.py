@@ -50,7 +50,7 @@ class Search:
     @property
     def digest(self) -> str:
         tune = self.settings.tune.model_dump() | {"jobs": self.trials, "parallel": self.parallel}
-        content = [self.job.data.digest, self.job.code, self.static, self.settings.train.image, tune]
+        content = [self.job.data.digest, self.job.code, self.static, self.settings.training_image, tune]
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
     def name(self, number: int) -> str:
@@ -108,11 +108,6 @@ def check_search(settings: Settings, trials: int, parallel: int) -> None:
     tune = settings.tune
     if tune.lr_min >= tune.lr_max:
         raise OpsError(f"tune.lr_min {tune.lr_min} must be below tune.lr_max {tune.lr_max}. Nothing was started.")
-    indivisible = [batch for batch in tune.batches if batch % tune.instances]
-    if indivisible:
-        raise OpsError(
-            f"tune.batches {indivisible} are not divisible by tune.instances {tune.instances}, the hosts that share a batch. Nothing was started."
-        )
     if not 1 <= trials <= MOST_TRIALS or not 1 <= parallel <= MOST_PARALLEL:
         raise OpsError(
             f"AWS runs 1 to {MOST_TRIALS} trials, 1 to {MOST_PARALLEL} at a time, not {trials} with {parallel} at a time. Nothing was started."
@@ -186,6 +181,8 @@ def estimate_search_cost(search: Search) -> tuple[str, float, float]:
         f"run {search.trials} trials, {search.parallel} at a time, on {hosts} x {train.instance_type}, "
         f"each at most {train.max_runtime_s} s: ${pricing.format_price(most, 2)} at most"
     )
+    if any(batch % hosts for batch in search.settings.tune.batches):
+        why += f", batches rounded to multiples of {hosts}"
     return why, rate * min(search.parallel, search.trials), most
 
 
@@ -229,7 +226,7 @@ def build_trial_definition(have: Facts, search: Search, code: str) -> dict[str, 
         **{key: ordinary[key] for key in SHARED},
         "StaticHyperParameters": search.static,
         "AlgorithmSpecification": {
-            "TrainingImage": search.settings.train.image,
+            "TrainingImage": search.settings.training_image,
             "TrainingInputMode": "File",
             "MetricDefinitions": [{"Name": METRIC, "Regex": REGEX}],
         },

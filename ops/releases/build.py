@@ -116,6 +116,7 @@ def build_release_summary(release: Release, tar: str, measured: LoadTestResult) 
         commit=card.commit,
         precisions=read_precisions(release),
         evidence=test.precision,
+        recall=test.recall,
         measured=measured,
     )
 

@@ -103,6 +103,12 @@ def has_been_live(account: Account, config: str) -> bool:
     return any(note.config == config and note.outcome == LIVE for note in read_notes(account))
 
 
+def read_live_summaries(account: Account) -> list[ReleaseSummary]:
+    """Return the summaries of the releases that were ever live, without those that are no longer stored."""
+    digests = dict.fromkeys(note.release for note in read_notes(account) if note.outcome == LIVE)
+    return [summary for digest in digests if (summary := build.read_summary(account, digest))]
+
+
 def find_last_deployment(notes: list[DeploymentNote], release: str) -> DeploymentNote | None:
     """Return a release's last deployment that went live; None when none did."""
     return next((n for n in reversed(notes) if n.release == release and n.outcome == LIVE), None)

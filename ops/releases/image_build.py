@@ -23,23 +23,31 @@ TAIL = 15  # lines of a failed build's log
 NOT_YET = "sts:AssumeRole"  # CodeBuild's error for a role made seconds ago, and for a missing role
 ROLE_WAITS_S = (2.0, 4.0, 6.0)
 
-# The image is pushed in the build phase: post_build runs after a failed build too. SageMaker does not accept an image
-# index, which attestations would turn the image into.
+ACCEPTED_MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
+NO_BUILDS = "builds in queue for the account"
+
+# The image is pushed in the build phase: post_build runs after a failed build too. SageMaker accepts neither an image index, which attestations
+# would turn the image into, nor OCI's media types, which Docker 29 writes unless the build says otherwise.
 BUILDSPEC = """\
 version: 0.2
 env:
   shell: bash
-  variables:
-    BUILDX_NO_DEFAULT_ATTESTATIONS: "1"
 phases:
   pre_build:
     commands:
       - aws ecr get-login-password | docker login --username AWS --password-stdin "$REGISTRY"
   build:
     commands:
-      - docker build --tag "$REGISTRY/$REPOSITORY:$TAG" .
-      - docker push "$REGISTRY/$REPOSITORY:$TAG"
+      - docker buildx build --provenance=false --sbom=false --output "type=image,name=$REGISTRY/$REPOSITORY:$TAG,oci-mediatypes=false,push=true" .
 """
+
+
+class ImageRefused(OpsError):
+    """SageMaker refuses the image that ECR has. `problem` says why, `fix` is what to do next."""
+
+    def __init__(self, problem: str, fix: str) -> None:
+        super().__init__(f"{problem} To fix it: {fix}")
+        self.problem, self.fix = problem, fix
 
 
 @dataclass(frozen=True)
@@ -77,10 +85,24 @@ def find_missing_image_tag(account: Account) -> str | None:
 
 
 def read_image_size(account: Account, tag: str) -> int | None:
-    """Return the bytes of the image with this tag, or None without it."""
+    """Return the bytes of the image with this tag, or None without it. Raises ImageRefused."""
     which = {"repositoryName": REPOSITORY, "imageIds": [{"imageTag": tag}]}
     found = account.call_or_none("ecr", "describe_images", "ImageNotFound|RepositoryNotFound", **which)
-    return found["imageDetails"][0].get("imageSizeInBytes", 0) if found else None
+    if not found:
+        return None
+    (image,) = found["imageDetails"]
+    check_manifest(image.get("imageManifestMediaType", ACCEPTED_MANIFEST), tag, account.settings.aws.region)
+    return int(image.get("imageSizeInBytes", 0))
+
+
+def check_manifest(kind: str, tag: str, region: str) -> None:
+    """Raise ImageRefused for an image that CreateModel refuses. A tag is never overwritten, so the image has to be deleted first."""
+    if kind != ACCEPTED_MANIFEST:
+        raise ImageRefused(
+            f"The image {REPOSITORY}:{tag} has a manifest of type {kind}, and SageMaker accepts only Docker's, {ACCEPTED_MANIFEST}.",
+            f"as an administrator, aws ecr batch-delete-image --region {region} --repository-name {REPOSITORY} "
+            f"--image-ids imageTag={tag}; then invoke sm.image",
+        )
 
 
 def check_built(account: Account, tag: str) -> tuple[str, int]:
@@ -164,7 +186,15 @@ def steps(have: Facts, settings: Settings) -> Steps:
             "environmentVariablesOverride": [{"name": "TAG", "value": have.tag}],
         }
         why = f"build {REPOSITORY}:{have.tag}, which ECR does not have; ${pricing.price_build_minute()} per started minute"
-        answer = yield Change("codebuild", "start_build", args, why)
+        try:
+            answer = yield Change("codebuild", "start_build", args, why)
+        except AwsError as error:
+            if not error.says(NO_BUILDS):
+                raise
+            raise OpsError(
+                f"CodeBuild starts no more builds in this account: {error.reason} New accounts may have a quota of 0. "
+                "Raise it as runbooks/build-the-image.md says, then run: invoke sm.image"
+            ) from error
         yield wait_for_build(answer["build"]["id"], have.tag)
     else:
         yield wait_for_build(have.build, have.tag)

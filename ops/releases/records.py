@@ -23,10 +23,14 @@ class Record(BaseModel):
 
 
 class SplitMetrics(Record):
-    """The metrics of the test split. `precision` counts how often bf16 gave the same answer as fp32, where that was tested."""
+    """The metrics of the test split. `precision` counts how often bf16 gave the same answer as fp32, where that was tested.
+
+    `recall` is by class, None for a class without test pictures.
+    """
 
     accuracy: float
     pictures: int
+    recall: dict[str, float | None] = {}
     precision: dict[str, Any] | None = None
 
 
@@ -70,6 +74,7 @@ class ReleaseSummary(Record):
     commit: str
     precisions: list[str]
     evidence: dict[str, Any] | None = None
+    recall: dict[str, float | None] = {}
     measured: LoadTestResult | None = None
 
 

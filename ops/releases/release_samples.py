@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 from ops.core.aws.account import Account
 from ops.core.errors import OpsError
 from ops.datasets import manifest
@@ -66,6 +68,15 @@ def read_tested_manifest(account: Account, digest: str, subject: str) -> Manifes
 def draw_live_samples(account: Account, count: int, seed: int) -> list[Sample]:
     """Return `count` pictures of the test split that the live release was tested on, drawn by seed. Raises OpsError."""
     return draw_manifest_samples(read_release_manifest(account, require_live_summary(account)), count, seed)
+
+
+def count_test_pictures(account: Account, summary: ReleaseSummary) -> dict[str, int]:
+    """Return the test pictures by class of the dataset that a release was tested on; empty when that is missing."""
+    try:
+        dataset = read_release_manifest(account, summary)
+    except OpsError:
+        return {}
+    return Counter(shard.label for shard in dataset.shards if shard.split == "test" for _ in shard.files)
 
 
 def have_same_tests(one: Manifest, other: Manifest) -> bool:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from ops.core.errors import OpsError
 from ops.core.files import extract_tar
 from ops.core.paths import WORK
 from ops.jobs import follow
+from ops.jobs.training_jobs import build_missing_job_error
 from ops.releases.records import parse_value
 
 MODELS = WORK / "models"
@@ -32,12 +34,22 @@ def read_model_tag(account: Account, job: str) -> str | None:
     return found["ETag"].strip('"') if found else None
 
 
+def name_training_command(job: str) -> str:
+    """Return the command that trains a job of this name again: on the box, or on its number of hosts."""
+    if re.search(r"-box\d", job):
+        return "invoke ec2.train --again"
+    hosts = re.search(r"-sm(\d+)-", job)
+    return "invoke sm.train --again" + (f" --instances {hosts[1]}" if hosts and hosts[1] != "1" else "")
+
+
 def fetch_model(account: Account, job: str) -> Path:
     """Return the job's model.tar.gz, unpacked below .kennel/models. Raises OpsError when the job left none."""
     key, tag = derive_artefact_key(job), read_model_tag(account, job)
     if tag is None:
+        if not job.startswith(f"{account.settings.prefix}-") or not account.bucket.keys(f"jobs/{job}/"):
+            raise build_missing_job_error(account, job)
         raise OpsError(
-            f"There is no model of {job}: s3://{account.bucket.name}/{key} is missing. Train it: invoke sm.train. "
+            f"There is no model of {job}: s3://{account.bucket.name}/{key} is missing. Train it again: {name_training_command(job)}. "
             "See: invoke runbook.show artefact-missing"
         )
     folder = MODELS / f"{job}-{tag[:12]}"

@@ -182,6 +182,7 @@ def describe_report(report: DemoReport, settings: Settings, pictures: Path, job:
             "",
             *([switch] if switch else []),
             "Next: invoke sm.status            look at the endpoint",
+            "      invoke evidence             write one page of all that runs",
             f"      invoke sm.report {job}",
             f"      invoke sm.invoke {pick_test_picture(pictures)}",
             f"      invoke sm.delete --confirm {settings.endpoint_name} lambda.down --yes ec2.down --yes     tear down what costs",

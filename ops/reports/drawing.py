@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,13 +12,15 @@ from ops.core.aws.account import Account
 from ops.core.errors import OpsError
 from ops.core.files import write_atomically
 from ops.core.output import say
+from ops.core.settings import Settings
+from ops.core.task import Result
 from ops.jobs.tuning import Trial
 from ops.releases.trained_model import fetch_model
 from ops.reports import results
 from ops.reports.results import Results
 
 try:
-    from ops.reports import answer_plots, capacity_chart, html, misclassified, training_plots
+    from ops.reports import answer_plots, capacity_chart, evidence, html, misclassified, training_plots
 except ImportError as error:
     raise OpsError("Drawing needs matplotlib: pip install -e '.[report]'") from error
 
@@ -67,3 +70,13 @@ def draw_trials(trials: list[Trial], path: Path) -> Path:
 def draw_capacity(plan: Plan, options: list[Option], source: str, path: Path) -> Path:
     """Draw the plan; `source` says where its figures are from. Raises OSError where the file cannot be written."""
     return capacity_chart.draw_capacity_chart(plan, options, source, path)
+
+
+def list_evidence_commands() -> list[str]:
+    """Return the commands whose answers are the evidence."""
+    return [part.show_command("JOB") for part in evidence.PARTS]
+
+
+def write_evidence(read: Callable[[str], Result], settings: Settings, redacted: bool) -> evidence.Evidence:
+    """Write the evidence of the stack; `read` returns the result of a command, and raises OpsError."""
+    return evidence.write(evidence.collect(read, settings, redacted), settings.stack.name, redacted)

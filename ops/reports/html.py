@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 
 from ops.releases.trained_model import read_number
 from ops.reports import results
@@ -44,12 +44,8 @@ class Fact:
 
 def render_report(found: Results, drawn: dict[str, Path]) -> str:
     """Return the page; `drawn` has the PNG of each plot that exists: curves, confusion, mistakes, calibration."""
-    jinja = Environment(
-        loader=FileSystemLoader(TEMPLATE.parent), autoescape=True, undefined=StrictUndefined, keep_trailing_newline=True
-    )
-    jinja.filters["label"] = lambda value, limit=200: make_printable_label(value, limit)
     least_head, least, least_figures = find_least_recalled(found)
-    return jinja.get_template(TEMPLATE.name).render(
+    return open_template(TEMPLATE).render(
         job=found.job,
         arch=found.card.get("arch"),
         classes=len(found.classes),
@@ -71,6 +67,15 @@ def render_report(found: Results, drawn: dict[str, Path]) -> str:
         ],
         tables={name: read_section(found, name) for name in SECTIONS},
     )
+
+
+def open_template(path: Path) -> Template:
+    """Return a template that escapes every text; its filter `label` removes unprintable characters."""
+    jinja = Environment(
+        loader=FileSystemLoader(path.parent), autoescape=True, undefined=StrictUndefined, keep_trailing_newline=True
+    )
+    jinja.filters["label"] = lambda value, limit=200: make_printable_label(value, limit)
+    return jinja.get_template(path.name)
 
 
 def read_as_base64(png: Path) -> str:

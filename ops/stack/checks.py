@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from iampolicy.policy.document import Policy, parse_policy
 from iampolicy.policy.evaluate import Caller, Request, Rights, decide_request
 from ops.core.aws.account import Account
-from ops.core.errors import AwsError, OpsError, ProfileError
+from ops.core.errors import DENIED, AwsError, OpsError, ProfileError
 from ops.core.log_groups import has_log_group
 from ops.core.paths import ROOT
 from ops.core.settings import REPOSITORY, Settings
 from ops.endpoint import alarms
 from ops.endpoint import plan as endpoint
 from ops.function import plan as function
-from ops.releases.image_build import find_missing_image_tag
+from ops.releases.image_build import ImageRefused, find_missing_image_tag
 
 DISK_GB = 3
 APPLY = "INVOKE_AWS_TAKE_ROLES=false invoke iam.apply"
@@ -27,10 +27,31 @@ EVERYTHING = Rights((parse_policy("everything", {"Statement": {"Effect": "Allow"
 
 @dataclass(frozen=True)
 class Check:
+    """One prerequisite. `later` says that it is not wrong: what it is about does not exist yet, or could not be looked at.
+
+    `fix` is the command that repairs what failed, or that makes what does not exist yet.
+    """
+
     name: str
     ok: bool
     found: str
     fix: str = ""
+    later: bool = False
+
+    @property
+    def state(self) -> str:
+        return "FAILED" if not self.ok else "later" if self.later else "ok"
+
+
+def summarise(found: Sequence[Check]) -> str:
+    """Return how many checks passed or failed, and how many are for later."""
+    states = [check.state for check in found]
+    failed, later = states.count("FAILED"), states.count("later")
+    if failed:
+        return f"{failed} of {len(found)} checks failed."
+    if later:
+        return f"No check failed; {later} of {len(found)} are for later."
+    return f"All {len(found)} checks passed."
 
 
 def check_prerequisites(settings: Settings) -> Iterator[Check]:
@@ -62,6 +83,7 @@ def check_prerequisites(settings: Settings) -> Iterator[Check]:
         yield check_operator_role(account, caller["Arn"])
         yield check_serving_image(account)
         yield check_log_groups(account)
+        yield check_concurrency(account)
     free = shutil.disk_usage(ROOT).free / 1e9
     yield Check(
         "disk",
@@ -86,7 +108,7 @@ def check_operator_role(account: Account, caller: str) -> Check:
             return Check("roles", False, f"{name}: {error}", "run the same command again")
         return explain_refusal(account, caller, name)
     except OpsError:  # of another account, which has its own check
-        return Check("roles", True, f"{name} was not checked")
+        return Check("roles", True, f"{name} was not checked: first correct the account", later=True)
     return Check("roles", True, f"{name} can be assumed")
 
 
@@ -96,7 +118,7 @@ def explain_refusal(account: Account, caller: str, name: str) -> Check:
         role = account.call("iam", "get_role", RoleName=name)["Role"]
     except AwsError as error:
         if error.says("NoSuchEntity"):
-            return Check("roles", True, f"{name} does not exist yet; run first: invoke iam.apply")
+            return Check("roles", True, f"{name} does not exist yet", "invoke iam.apply", later=True)
         problem = f"{name} refuses {caller}, which may not look at it either ({error.aws_code})"
         return Check("roles", False, problem, "ask an administrator; see: invoke runbook.show log-in")
     trust = parse_policy("trust", role["AssumeRolePolicyDocument"])
@@ -148,9 +170,10 @@ def check_log_groups(account: Account) -> Check:
         writers = list_log_writers(account)
         gone = [(name, command) for name, command in writers if not has_log_group(account, name)]
     except ProfileError:  # the roles have their own check
-        return Check("logs", True, "the log groups were not checked: that needs the role operator")
+        return Check("logs", True, "the log groups were not checked: that needs the role operator", later=True)
     except AwsError as error:
-        return Check("logs", True, f"the log groups were not checked: {error}")
+        reason = f"the log groups were not checked: {error.call} was refused ({error.aws_code})"
+        return Check("logs", True, reason, "invoke iam.diff" if error.code == DENIED else "", later=True)
     if gone:
         fix = f"invoke {' '.join(command for _, command in gone)}"
         return Check("logs", False, f"missing: {', '.join(name for name, _ in gone)}", fix)
@@ -167,11 +190,36 @@ def list_log_writers(account: Account) -> list[tuple[str, str]]:
     return found
 
 
+def check_concurrency(account: Account) -> Check:
+    """Report the concurrent calls that Lambda allows in this account, and whether fn.reserved can be had: new accounts have 10."""
+    settings = account.settings
+    try:
+        if settings.aws.take_roles:
+            account = Account(settings, "operator")
+        limit = account.call("lambda", "get_account_settings")["AccountLimit"]
+        which = {"FunctionName": settings.function_name}
+        own = account.call_or_none("lambda", "get_function_concurrency", function.MISSING, **which) or {}
+    except OpsError:  # the roles have their own check
+        return Check("concurrency", True, "Lambda's limit was not checked: that needs the role operator", later=True)
+    reserved, wanted = own.get("ReservedConcurrentExecutions", 0), settings.fn.reserved or 0
+    room = function.compute_reservable(limit["UnreservedConcurrentExecutions"], reserved)
+    found = (
+        f"Lambda runs {limit['ConcurrentExecutions']} calls at once in this account; fn.reserved may be {room} at most"
+    )
+    if wanted > max(room, reserved):
+        fix = "set fn.reserved to null and fn.provisioned to 0, or request a higher quota (L-B99A9384)"
+        return Check("concurrency", False, f"{found}, and is {wanted}", fix)
+    return Check("concurrency", True, found)
+
+
 def check_serving_image(account: Account) -> Check:
     """Report whether the image of the current serving/ is in ECR. It may be missing: only a deploy needs it."""
     try:
         tag = find_missing_image_tag(Account(account.settings, "operator"))
+    except ImageRefused as error:
+        return Check("image", False, error.problem, error.fix)
     except OpsError:  # the roles have their own check
-        return Check("image", True, f"{REPOSITORY} was not checked: that needs the role operator")
-    found = f"{REPOSITORY}:{tag} is not built; before a deploy: invoke sm.image" if tag else f"{REPOSITORY} is built"
-    return Check("image", True, found)
+        return Check("image", True, f"{REPOSITORY} was not checked: that needs the role operator", later=True)
+    if tag:
+        return Check("image", True, f"{REPOSITORY}:{tag} is not built", "before a deploy: invoke sm.image", later=True)
+    return Check("image", True, f"{REPOSITORY} is built")

@@ -28,6 +28,8 @@ def evaluate_alarms(world: World) -> None:
     for alarm in list(world.backend("cloudwatch").alarms.values()):
         if alarm.namespace not in WATCHED or alarm.name.startswith("TargetTracking-") or not can_evaluate_alarm(alarm):
             continue
+        if world.clock.now() < getattr(alarm, "evaluated_from", 0.0):  # its first seconds: INSUFFICIENT_DATA
+            continue
         metric = (alarm.namespace, alarm.metric_name, {d.name: d.value for d in alarm.dimensions})
         ends = [now - alarm.period * n for n in range(alarm.evaluation_periods)]
         states = [

@@ -18,6 +18,8 @@ from moto.core.responses import ActionResult
 from sandbox.cloudwatch.metric_index import Metric, make_aware
 from sandbox.world import World, get_world
 
+NEW_ALARM_S = 5.0  # seconds of the sandbox's clock before a new alarm is evaluated; on AWS up to a minute
+
 
 def put_metrics(
     world: World,
@@ -81,6 +83,8 @@ class Metrics(CloudWatchResponse):
         before = alarms.get(name)
         answer = super().put_metric_alarm()
         alarms[name].state_value = before.state_value if before else "INSUFFICIENT_DATA"
+        if before is None:
+            alarms[name].evaluated_from = get_world().clock.now() + NEW_ALARM_S  # type: ignore[attr-defined]
         return answer
 
     def describe_alarms(self) -> ActionResult:

@@ -1,6 +1,6 @@
 """The `docker` and `aws` commands on the PATH of the sandbox's builds: an image is a folder and a virtual environment.
 
-    python -m sandbox.codebuild.docker docker build --tag NAME FOLDER | docker push NAME | docker login ... | aws ecr get-login-password
+    python -m sandbox.codebuild.docker docker buildx build ... --output OUTPUT FOLDER | docker login ... | aws ecr get-login-password
 
 The instructions of a Dockerfile that can be run without Docker and root are supported; any other fails the build.
 """
@@ -29,6 +29,7 @@ from sandbox.state import MARK
 
 STORE = "DOCKER_STORE"  # in the environment of privileged builds: the folder that stands in for the Docker daemon's
 MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
+OCI_MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 OPERATORS = set("();<>|&")
 
 
@@ -192,7 +193,7 @@ def build(name: str, context: Path) -> None:
     print(f"Successfully built {digest[:12]}\nSuccessfully tagged {name}")
 
 
-def push_image(name: str) -> None:
+def push_image(name: str, media_type: str) -> None:
     """Record the image in ECR, with the build's own role, and move its folder to where endpoints find it. Raises BuildError."""
     registry, _, rest = name.partition("/")
     repository, _, tag = rest.partition(":")
@@ -205,13 +206,28 @@ def push_image(name: str) -> None:
         "digest": f"sha256:{digest}",
         "size": json.loads((locate_store() / digest / "image.json").read_text())["size"],
     }
-    manifest = json.dumps({"schemaVersion": 2, "mediaType": MANIFEST, "config": config, "layers": [config]})
+    manifest = json.dumps({"schemaVersion": 2, "mediaType": media_type, "config": config, "layers": [config]})
     images = Path(os.environ[MARK]) / "images"
     images.mkdir(exist_ok=True)
     call_ecr("batch_check_layer_availability", repositoryName=repository, layerDigests=[config["digest"]])
     shutil.move(locate_store() / digest, images / digest)
     call_ecr("put_image", repositoryName=repository, imageManifest=manifest, imageTag=tag)
     print(f"{tag}: digest: sha256:{digest} size: {config['size']}")
+
+
+def parse_output(text: str) -> dict[str, str]:
+    """Return the parts of `type=image,name=NAME,push=true`. Raises BuildError for another exporter, and without a name."""
+    found = dict(part.partition("=")[::2] for part in text.split(","))
+    if found.get("type") != "image" or not found.get("name"):
+        raise BuildError(f"--output {text}: the sandbox supports only type=image with a name (sandbox/README.md)")
+    return found
+
+
+def export(output: dict[str, str], context: Path) -> None:
+    """Build the image and push it, with OCI's media types unless the output says otherwise, as Docker 29 does. Raises BuildError."""
+    build(output["name"], context)
+    if output.get("push") == "true":
+        push_image(output["name"], MANIFEST if output.get("oci-mediatypes") == "false" else OCI_MANIFEST)
 
 
 def call_ecr(call: str, **args: Any) -> Any:
@@ -258,10 +274,8 @@ def main(words: list[str]) -> int:
                 print_login_password()
             case ["docker", "login", "--username", "AWS", "--password-stdin", registry]:
                 record_login(registry)
-            case ["docker", "build", "--tag", name, folder]:
-                build(name, Path(folder).resolve())
-            case ["docker", "push", name]:
-                push_image(name)
+            case ["docker", "buildx", "build", "--provenance=false", "--sbom=false", "--output", output, folder]:
+                export(parse_output(output), Path(folder).resolve())
             case _:
                 raise BuildError(f"`{shlex.join(words)}` is not part of the sandbox (sandbox/README.md)")
     except BuildError as error:

@@ -9,11 +9,12 @@ from pathlib import Path
 
 from moto.ecr.exceptions import ImageNotFoundException
 
+from ops.core import registries
 from sandbox import processes
 from sandbox.state import REGION
 from sandbox.world import World
 
-TRAINING = f"763104351884.dkr.ecr.{REGION}.amazonaws.com/pytorch"  # AWS's own registry of training images
+TRAINING = registries.build_image_uri("pytorch", REGION)  # AWS's own registry of training images
 # The tags of it that count as present: AWS's images of 2026 with the torch that training/ needs.
 TRAINING_TAGS = {
     f"{version}-{device}-amzn2023-sagemaker"
@@ -29,6 +30,7 @@ class Image:
     folder: Path
     workdir: str
     entrypoint: tuple[str, ...]
+    manifest_type: str
 
     def run(self, env: dict[str, str]) -> subprocess.Popen[bytes]:
         """Start the image as SageMaker does, by `docker run IMAGE serve`: the argument replaces CMD. PATH has only the image's Python."""
@@ -48,8 +50,9 @@ def find_image(world: World, uri: str) -> Image | None:
         record = repository._get_image(tag, None)
     except ImageNotFoundException:
         return None
-    folder = world.folder / "images" / json.loads(record.image_manifest)["config"]["digest"].removeprefix("sha256:")
+    manifest = json.loads(record.image_manifest)
+    folder = world.folder / "images" / manifest["config"]["digest"].removeprefix("sha256:")
     if not (folder / "environment" / "bin").is_dir():
         return None
     config = json.loads((folder / "image.json").read_text())
-    return Image(folder, config["workdir"], tuple(config["entrypoint"]))
+    return Image(folder, config["workdir"], tuple(config["entrypoint"]), manifest["mediaType"])

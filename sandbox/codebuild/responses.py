@@ -227,7 +227,7 @@ class Build:
         )
         install_tools(tools)
         env = processes.build_child_environment(
-            self.world.folder, self.folder, AWS_ENDPOINT_URL=self.world.url, AWS_REGION="us-east-1",
+            self.world.folder, self.folder, AWS_ENDPOINT_URL=self.world.url, AWS_REGION=REGION,
             AWS_CONTAINER_CREDENTIALS_FULL_URI=f"{self.world.url}/_credentials/{secret}",
             CODEBUILD_BUILD_ID=self.ident, CODEBUILD_SRC_DIR=str(self.folder / "src"), PYTHONPATH=str(ROOT),
         )  # fmt: skip

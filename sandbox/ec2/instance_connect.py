@@ -13,7 +13,7 @@ from moto.ec2.exceptions import EC2ClientError
 from moto.ec2.responses import EC2Response
 from moto.ec2instanceconnect.responses import Ec2InstanceConnectResponse
 
-from sandbox.ec2 import instances
+from sandbox.ec2 import endpoint_interfaces, instances
 from sandbox.state import ACCOUNT, REGION
 from sandbox.world import get_world
 
@@ -83,6 +83,7 @@ class ConnectEndpoints(EC2Response):
     def update_states(self) -> dict[str, dict[str, Any]]:
         """Carry out the changes whose time has come; return the endpoints by id."""
         tables, now = get_world().ec2, get_world().clock.now()
+        endpoint_interfaces.remove_due(self.ec2_backend)
         for endpoint_id in [one for one, due in tables.connect_changes.items() if due <= now]:
             del tables.connect_changes[endpoint_id]
             endpoint = tables.connect_endpoints[endpoint_id]

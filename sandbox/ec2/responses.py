@@ -10,7 +10,7 @@ from moto.core.responses import ActionResult
 from moto.core.types import Base64EncodedString
 from moto.ec2.exceptions import EC2ClientError
 
-from sandbox.ec2 import instances, lifecycle, spot, validation
+from sandbox.ec2 import endpoint_interfaces, instances, lifecycle, spot, validation
 from sandbox.ec2.instance_connect import ConnectEndpoints
 from sandbox.ec2.spot import SpotRequests
 from sandbox.http.error_responses import reply_error
@@ -158,7 +158,16 @@ class Ec2(ConnectEndpoints, SpotRequests):
 
     def create_vpc_endpoint(self) -> ActionResult:
         validation.validate_vpc_endpoint(self.ec2_backend, self._get_params())
-        return super().create_vpc_endpoint()
+        response: Any = super().create_vpc_endpoint()
+        groups = self._get_param("SecurityGroupIds", [])
+        endpoint_interfaces.set_up(self.ec2_backend, response.result["VpcEndpoint"], groups)
+        return response  # type: ignore[no-any-return]
+
+    def delete_vpc_endpoints(self) -> ActionResult:
+        interfaces = endpoint_interfaces.find_of_endpoints(self.ec2_backend, self._get_param("VpcEndpointIds", []))
+        response = super().delete_vpc_endpoints()
+        endpoint_interfaces.let_linger(self.ec2_backend, interfaces)
+        return response
 
     def delete_security_group(self) -> ActionResult:
         self.update_states()

@@ -26,6 +26,7 @@ class Ec2Tables:
     boxes: dict[str, Box] = field(default_factory=dict)  # by instance
     connect_endpoints: dict[str, dict[str, Any]] = field(default_factory=dict)  # by id, as they are described
     connect_changes: dict[str, float] = field(default_factory=dict)  # id -> second of the clock when it is made or gone
+    lingering_interfaces: dict[str, float] = field(default_factory=dict)  # id -> second of the clock when it is gone
     spot_requests: dict[str, SpotRequest] = field(default_factory=dict)  # by id
     spot_notices: dict[str, str] = field(default_factory=dict)  # instance -> the interruption notice in its metadata
     launches: dict[str, str] = field(default_factory=dict)  # ClientToken -> instance: a repeat launches nothing

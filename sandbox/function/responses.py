@@ -11,7 +11,7 @@ from urllib.parse import unquote
 from moto.awslambda.exceptions import ConflictException, UnknownAliasException
 from moto.awslambda.responses import LambdaResponse
 
-from sandbox.function import concurrency, states, validation, workers
+from sandbox.function import aliases, concurrency, states, urls, validation, workers
 from sandbox.function.workers import ThrottledError
 from sandbox.world import get_world
 
@@ -37,7 +37,7 @@ class Functions(LambdaResponse):
                 "RequestEntityTooLargeException",
                 f"{len(self.raw_body)} byte payload is too large for the Invoke operation",
             )
-        function = self.backend.get_function(name, qualifier or None)
+        function = aliases.choose_function(self.backend, name, qualifier)
         validation.validate_payload(self.raw_body)
         invocation_type = self.headers.get("X-Amz-Invocation-Type", "RequestResponse")
         if invocation_type == "DryRun":
@@ -141,6 +141,22 @@ class Functions(LambdaResponse):
     def delete_provisioned_concurrency_config(self) -> Any:
         concurrency.find_qualified_function(self.backend, *self.name_and_qualifier)
         get_world().functions.provisioned.pop(self.name_and_qualifier, None)
+        return 204, {"status": 204}, ""
+
+    def create_function_url_config(self) -> Any:
+        config = urls.put_config(self.backend, *self.name_and_qualifier, json.loads(self.body), create=True)
+        return 201, {"status": 201}, json.dumps(config)
+
+    def update_function_url_config(self) -> Any:
+        config = urls.put_config(self.backend, *self.name_and_qualifier, json.loads(self.body), create=False)
+        return 200, {}, json.dumps(config)
+
+    def get_function_url_config(self) -> Any:
+        return 200, {}, json.dumps(urls.describe_config(*self.name_and_qualifier))
+
+    def delete_function_url_config(self) -> Any:
+        urls.describe_config(*self.name_and_qualifier)
+        del get_world().functions.urls[self.name_and_qualifier]
         return 204, {"status": 204}, ""
 
     def update_alias(self) -> Any:

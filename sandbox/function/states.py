@@ -7,6 +7,7 @@ import uuid
 from typing import Any
 
 from sandbox.function.validation import build_arn, build_refusal
+from sandbox.state import REGION
 from sandbox.world import get_world
 
 UPDATE_S = 0.4  # seconds of the sandbox's clock; on AWS one or a few
@@ -38,7 +39,7 @@ def describe_configuration(config: dict[str, Any], created: bool = False) -> dic
     described["LoggingConfig"] = {"LogFormat": "Text", "LogGroup": f"/aws/lambda/{name}"}
     described["RevisionId"] = str(uuid.uuid5(uuid.NAMESPACE_OID, json.dumps(config, sort_keys=True, default=str)))
     version = uuid.uuid5(uuid.NAMESPACE_OID, str(config.get("Runtime"))).hex
-    described["RuntimeVersionConfig"] = {"RuntimeVersionArn": f"arn:aws:lambda:us-east-1::runtime:{version}"}
+    described["RuntimeVersionConfig"] = {"RuntimeVersionArn": f"arn:aws:lambda:{REGION}::runtime:{version}"}
     if created:
         described |= {
             "State": "Pending",

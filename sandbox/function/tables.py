@@ -16,5 +16,8 @@ class FunctionTables:
     running: dict[str, int] = field(default_factory=dict)  # function -> invocations under way
     # (function, version or alias) -> its provisioned concurrency, as GetProvisionedConcurrencyConfig returns it
     provisioned: dict[tuple[str, str], dict[str, Any]] = field(default_factory=dict)
+    urls: dict[tuple[str, str], dict[str, Any]] = field(
+        default_factory=dict
+    )  # (function, alias or "") -> its URL's config
     updating_until: dict[str, float] = field(default_factory=dict)  # function -> second of the sandbox's clock
     lock: threading.Lock = field(default_factory=threading.Lock)

@@ -5,13 +5,16 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import math
 import os
 import secrets
 import select
 import shutil
+import signal
 import subprocess
 import threading
 import time
+import uuid
 import zipfile
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -22,17 +25,19 @@ import psutil
 
 from sandbox import processes
 from sandbox.cloudwatch import logs, metrics
+from sandbox.state import REGION
 from sandbox.world import World
 
 RUNTIME = Path(__file__).with_name("lambda_runtime.py")
 INIT_S = 10.0  # AWS gives the code outside the handler ten seconds
 IDLE_KEPT = 10
+EXIT_S = 2.0  # for a program that has closed its pipe to end
 
 
 class InitError(Exception):
     """The code outside the handler failed. `report` is Lambda's JSON about it."""
 
-    def __init__(self, report: dict[str, str]) -> None:
+    def __init__(self, report: dict[str, Any]) -> None:
         super().__init__(report["errorMessage"])
         self.report = report
 
@@ -46,6 +51,7 @@ class Worker:
     process: subprocess.Popen[bytes]
     events: Any
     answers: int  # file descriptors of the two pipes beside stdout
+    stream: str  # in the function's log group
     buffer: bytes = b""
 
     def read(self, deadline: float, memory_mb: int) -> dict[str, Any]:
@@ -56,15 +62,30 @@ class Worker:
             if select.select([self.answers], [], [], 0.05)[0]:
                 data = os.read(self.answers, 1 << 16)
                 if not data:
-                    raise EOFError
+                    raise EOFError(self.describe_exit())
                 self.buffer += data
             else:
-                with contextlib.suppress(psutil.Error):
-                    if psutil.Process(self.process.pid).memory_info().rss > memory_mb << 20:
-                        raise MemoryError
+                if self.measure_memory_mb() > memory_mb:
+                    raise MemoryError
         line, _, self.buffer = self.buffer.partition(b"\n")
         answer: dict[str, Any] = json.loads(line)
         return answer
+
+    def measure_memory_mb(self) -> int:
+        """Return the memory of the process in MiB, rounded up; 0 once it has ended."""
+        with contextlib.suppress(psutil.Error):
+            return int(-(-psutil.Process(self.process.pid).memory_info().rss >> 20))
+        return 0
+
+    def describe_exit(self) -> str:
+        """Return Lambda's words about a program that has ended without an answer."""
+        status = 0
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            status = self.process.wait(EXIT_S)
+        if status == 0:
+            return "Runtime exited without providing a reason"
+        how = f"exit status {status}" if status > 0 else f"signal: {(signal.strsignal(-status) or '').lower()}"
+        return f"Runtime exited with error: {how}"
 
     def send_event(self, message: dict[str, Any]) -> None:
         self.events.write(json.dumps(message).encode() + b"\n")
@@ -88,61 +109,70 @@ def execute_invocation(world: World, function: Any, qualifier: str, payload: byt
     """Run the handler, in a thread unless `wait` is set. Raises ThrottledError when the reserved concurrency is in use."""
     name = function.function_name
     cap = get_latest_function(world, name).reserved_concurrency
-    where, running = {"FunctionName": name}, world.functions.running
+    running = world.functions.running
     with world.functions.lock:
         if cap is not None and running.get(name, 0) >= cap:
-            metrics.put_metrics(world, "AWS/Lambda", where, Throttles=(1, "Count"))
+            put_call_metrics(world, function, qualifier, Throttles=(1, "Count"))
             raise ThrottledError("ReservedFunctionConcurrentInvocationLimitExceeded")
         running[name] = running.get(name, 0) + 1
-        metrics.put_metrics(
-            world, "AWS/Lambda", where, Invocations=(1, "Count"), ConcurrentExecutions=(running[name], "Count")
+        put_call_metrics(
+            world, function, qualifier, Invocations=(1, "Count"), ConcurrentExecutions=(running[name], "Count")
         )
     if wait:
-        return run_and_release_slot(world, function, payload)
-    threading.Thread(target=run_and_release_slot, args=(world, function, payload), daemon=True).start()
+        return run_and_release_slot(world, function, qualifier, payload)
+    threading.Thread(target=run_and_release_slot, args=(world, function, qualifier, payload), daemon=True).start()
     return InvocationResult("")
+
+
+def put_call_metrics(world: World, function: Any, qualifier: str, **values: tuple[float, str]) -> None:
+    """Put metrics of the function, of the alias or version that was called, and of the version that an alias chose."""
+    name = {"FunctionName": function.function_name}
+    metrics.put_metrics(world, "AWS/Lambda", name, None, **values)
+    if qualifier:
+        resource = {**name, "Resource": f"{function.function_name}:{qualifier}"}
+        metrics.put_metrics(world, "AWS/Lambda", resource, None, **values)
+        if qualifier != str(function.version):
+            executed = {**resource, "ExecutedVersion": str(function.version)}
+            metrics.put_metrics(world, "AWS/Lambda", executed, None, **values)
 
 
 def get_latest_function(world: World, name: str) -> Any:
     return world.backend("lambda").get_function(name)
 
 
-def run_and_release_slot(world: World, function: Any, payload: bytes) -> InvocationResult:
+def run_and_release_slot(world: World, function: Any, qualifier: str, payload: bytes) -> InvocationResult:
     try:
-        return run_handler(world, function, payload)
+        return run_handler(world, function, qualifier, payload)
     finally:
         with world.functions.lock:
             world.functions.running[function.function_name] -= 1
 
 
-def run_handler(world: World, function: Any, payload: bytes) -> InvocationResult:
-    request, began = secrets.token_hex(16), time.monotonic()
-    group, stream = (
-        f"/aws/lambda/{function.function_name}",
-        f"{datetime.now(UTC):%Y/%m/%d}/[{function.version}]{world.port}",
-    )
-    logs.ensure_log_stream(world, group, stream, function.role)
-    worker, result = None, InvocationResult("")
+def run_handler(world: World, function: Any, qualifier: str, payload: bytes) -> InvocationResult:
+    request, began = str(uuid.uuid4()), time.monotonic()
+    worker, result, peak_mb, stream = None, InvocationResult(""), 0, name_log_stream(function)
     try:
-        worker = take_idle_worker(world, function) or start_worker(world, function)
+        worker = take_idle_worker(world, function) or start_worker(world, function, stream)
+        stream = worker.stream
         deadline = began + function.timeout
         worker.send_event({"event": json.loads(payload), "request_id": request, "timeout_s": function.timeout})
         answer = worker.read(deadline, function.memory_size)
         result = InvocationResult(json.dumps(answer["answer"]), answer.get("error", ""))
+        peak_mb = worker.measure_memory_mb()
         return_worker(world, function, worker)
         worker = None
     except TimeoutError:
         result = build_function_error(
-            "Sandbox.Timedout", f"{request} Task timed out after {function.timeout:.2f} seconds"
+            "Sandbox.Timedout", f"RequestId: {request} Error: Task timed out after {function.timeout:.2f} seconds"
         )
     except MemoryError:
+        peak_mb = function.memory_size
         result = build_function_error(
             "Runtime.ExitError", f"RequestId: {request} Error: Runtime exited with error: signal: killed"
         )
-    except (EOFError, BrokenPipeError):
-        result = build_function_error(
-            "Runtime.ExitError", f"RequestId: {request} Error: Runtime exited without providing a reason"
-        )
+    except (EOFError, BrokenPipeError) as error:
+        reason = worker.describe_exit() if worker else str(error)
+        result = build_function_error("Runtime.ExitError", f"RequestId: {request} Error: {reason}")
     except InitError as error:
         result = InvocationResult(json.dumps(error.report), "Unhandled")
     except json.JSONDecodeError as error:
@@ -151,17 +181,43 @@ def run_handler(world: World, function: Any, payload: bytes) -> InvocationResult
         if worker is not None:
             worker.end()
     duration_ms = (time.monotonic() - began) * 1000
-    result.log = f"END RequestId: {request}\nREPORT RequestId: {request} Duration: {duration_ms:.2f} ms Memory Size: {function.memory_size} MB"
+    result.log = describe_invocation(function, request, duration_ms, peak_mb, result)
     for line in result.log.splitlines():
-        logs.write(world, group, stream, line)
-    metrics.put_metrics(
+        logs.write(world, name_log_group(function), stream, line)
+    put_call_metrics(
         world,
-        "AWS/Lambda",
-        {"FunctionName": function.function_name},
+        function,
+        qualifier,
         Duration=(duration_ms, "Milliseconds"),
         Errors=(float(bool(result.error)), "Count"),
     )
     return result
+
+
+def name_log_group(function: Any) -> str:
+    return f"/aws/lambda/{function.function_name}"
+
+
+def name_log_stream(function: Any) -> str:
+    """Return a new name for the log stream of an execution environment."""
+    return f"{datetime.now(UTC):%Y/%m/%d}/[{function.version}]{secrets.token_hex(16)}"
+
+
+def describe_invocation(function: Any, request: str, duration_ms: float, peak_mb: int, result: InvocationResult) -> str:
+    """Return the lines that Lambda itself writes about an invocation, in its words: a failure, END and REPORT."""
+    failure = json.loads(result.payload) if result.error else {}
+    kind = failure.get("errorType", "")
+    status = ""
+    lines = []
+    if kind == "Sandbox.Timedout":
+        lines, status = [f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%S.%f}"[:23] + f"Z {failure['errorMessage']}"], "timeout"
+    elif kind == "Runtime.ExitError":
+        lines, status = [failure["errorMessage"], "Runtime.ExitError"], "error"
+    report = (
+        f"REPORT RequestId: {request}\tDuration: {duration_ms:.2f} ms\tBilled Duration: {math.ceil(duration_ms)} ms\t"
+        f"Memory Size: {function.memory_size} MB\tMax Memory Used: {peak_mb} MB"
+    )
+    return "\n".join([*lines, f"END RequestId: {request}", report + (f"\tStatus: {status}" if status else "")])
 
 
 def build_function_error(error_type: str, message: str) -> InvocationResult:
@@ -204,9 +260,10 @@ def unpack_package(world: World, function: Any) -> Path:
     return folder
 
 
-def start_worker(world: World, function: Any) -> Worker:
-    """Start an execution environment, and run the code outside the handler.
+def start_worker(world: World, function: Any, stream: str, initialization: str = "on-demand") -> Worker:
+    """Start an execution environment that logs into `stream`, and run the code outside the handler.
 
+    `initialization` is Lambda's word for the reason.
     Raises InitError, EOFError, TimeoutError or MemoryError when that code fails.
     """
     folder = unpack_package(world, function)
@@ -220,10 +277,13 @@ def start_worker(world: World, function: Any) -> Worker:
         AWS_ACCESS_KEY_ID=access,
         AWS_SECRET_ACCESS_KEY=secret,
         AWS_SESSION_TOKEN=token,
-        AWS_REGION="us-east-1",
+        AWS_REGION=REGION,
         AWS_LAMBDA_FUNCTION_NAME=function.function_name,
         AWS_LAMBDA_FUNCTION_VERSION=str(function.version),
         AWS_LAMBDA_FUNCTION_MEMORY_SIZE=str(function.memory_size),
+        AWS_LAMBDA_INITIALIZATION_TYPE=initialization,
+        AWS_LAMBDA_LOG_GROUP_NAME=name_log_group(function),
+        AWS_LAMBDA_LOG_STREAM_NAME=stream,
         PYTHONPATH=str(folder),
         **function.environment_vars,
     )
@@ -234,13 +294,9 @@ def start_worker(world: World, function: Any) -> Worker:
     )  # fmt: skip
     os.close(ask_read)
     os.close(answer_write)
-    logs.follow_output(
-        world,
-        process,
-        f"/aws/lambda/{function.function_name}",
-        f"{datetime.now(UTC):%Y/%m/%d}/[{function.version}]{process.pid}",
-    )
-    worker = Worker(process, os.fdopen(ask_write, "wb"), answer_read)
+    logs.ensure_log_stream(world, name_log_group(function), stream, function.role)
+    logs.follow_output(world, process, name_log_group(function), stream)
+    worker = Worker(process, os.fdopen(ask_write, "wb"), answer_read, stream)
     try:
         started = worker.read(time.monotonic() + INIT_S, function.memory_size)
         if "init_error" in started:
@@ -264,7 +320,9 @@ def provision_workers(world: World, function: Any, qualifier: str, count: int) -
     def work() -> None:
         try:
             for _ in range(count):
-                return_worker(world, function, start_worker(world, function))
+                return_worker(
+                    world, function, start_worker(world, function, name_log_stream(function), "provisioned-concurrency")
+                )
             config.update(
                 Status="READY",
                 AllocatedProvisionedConcurrentExecutions=count,
@@ -278,11 +336,12 @@ def provision_workers(world: World, function: Any, qualifier: str, count: int) -
 
 
 def discard_workers(world: World, name: str) -> None:
-    """End the idle workers of a deleted function and forget its provisioned concurrency."""
+    """End the idle workers of a deleted function and forget its provisioned concurrency and its URLs."""
     tables = world.functions
     with tables.lock:
         discarded = [worker for (function, _), idle in tables.idle.items() if function == name for worker in idle]
         tables.idle = {key: idle for key, idle in tables.idle.items() if key[0] != name}
         tables.provisioned = {key: config for key, config in tables.provisioned.items() if key[0] != name}
+        tables.urls = {key: config for key, config in tables.urls.items() if key[0] != name}
     for worker in discarded:
         worker.end()

@@ -14,6 +14,7 @@ from http import HTTPStatus
 from typing import Any
 
 from sandbox import control
+from sandbox.function import urls
 from sandbox.http import constraints, error_responses, parameters, parsing, wording
 from sandbox.http.error_responses import Reply, RequestRefused, reply_error
 from sandbox.http.parsing import Call
@@ -32,10 +33,12 @@ class Gate:
         self.app, self.world = app, world
 
     def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
-        refusal = self.refuse_foreign_request(environ)
+        path = environ["PATH_INFO"]
+        refusal = self.refuse_foreign_request(environ, pages_may_call=path.startswith(urls.PREFIX))
         if refusal:
             return send_reply(start_response, *refusal)
-        path = environ["PATH_INFO"]
+        if path.startswith(urls.PREFIX):
+            return send_reply(start_response, *urls.serve_url(self.world, environ, path))
         if path.startswith("/_"):
             return send_reply(start_response, *control.handle_control_request(self.world, environ, path))
         if self.world.is_stopping:
@@ -55,12 +58,15 @@ class Gate:
         except RequestRefused as refused:
             return send_reply(start_response, *refused.reply)
 
-    def refuse_foreign_request(self, environ: dict[str, Any]) -> Reply | None:
-        """Return the reply that refuses a foreign Host, any Origin, or a body of unclear or excessive length; else None."""
+    def refuse_foreign_request(self, environ: dict[str, Any], pages_may_call: bool) -> Reply | None:
+        """Return the reply that refuses a foreign Host, any Origin, or a body of unclear or excessive length; else None.
+
+        Web pages may call function URLs, whose signature is verified.
+        """
         host = environ.get("HTTP_HOST", "")
         if host not in (f"127.0.0.1:{self.world.port}", f"localhost:{self.world.port}"):
             return reply_error("", 403, "AccessDenied", f"Host {host!r} is not this sandbox's")
-        if "HTTP_ORIGIN" in environ:
+        if "HTTP_ORIGIN" in environ and not pages_may_call:
             return reply_error("", 403, "AccessDenied", "Web pages may not call the sandbox")
         length = environ.get("CONTENT_LENGTH") or "0"
         if not length.isdecimal() or (environ.get("wsgi.input_terminated") and "CONTENT_LENGTH" in environ):
@@ -106,19 +112,26 @@ class Gate:
             self.world.log.add(call.service, call.operation, caller, refusal.reply[0], 0.0)
             raise
         began = time.monotonic()
+        lag = self.world.faults.lag
+        if not own and (unknown := lag.refuse(call, params, self.world.clock.now())):
+            self.world.log.add(call.service, call.operation, caller, unknown[0], 0.0, unknown[1])
+            return send_reply(start_response, *reply_error(call.protocol, *unknown))
         fault = self.world.faults.take_due_fault(call.operation)
         if fault and fault.do == "error":
             self.world.log.add(call.service, call.operation, caller, fault.status, 0.0, fault.code)
             return send_reply(start_response, *reply_error(call.protocol, fault.status, fault.code, fault.message))
         status, chunks = self.call_moto(call, params, start_response, lost=bool(fault and fault.do == "lost"))
+        chunks = list(chunks)
+        if status < 300:
+            lag.note_creation(call, params, chunks[0], self.world.clock.now())
         if not own:
             spent = time.monotonic() - began
             self.world.log.add(call.service, call.operation, caller, status, spent, fault.do if fault else "")
         return chunks
 
     def check_region_and_time(self, call: Call) -> None:
-        """Raise RequestRefused for another region (except for STS, which is global) or a signing time that is off."""
-        if call.region != REGION and call.service != "sts":
+        """Raise RequestRefused for another region (except for IAM and STS, which are global) or a signing time that is off."""
+        if call.region != REGION and call.service not in ("iam", "sts"):
             raise RequestRefused(error_responses.reply_wrong_region(call.protocol, call.region))
         if skewed := error_responses.check_clock_skew(call.protocol, call.headers.get("x-amz-date", "")):
             raise RequestRefused(skewed)

@@ -134,6 +134,16 @@ class Keys:
                 return name
         return None
 
+    def find_secret(self, key_id: str) -> str | None:
+        """Return the secret of a user's or a session's key; None for an unknown one."""
+        for session in sts_backends[ACCOUNT]["aws"].assumed_roles:
+            if session.access_key_id == key_id:
+                return str(session.secret_access_key)
+        users = iam_backends[ACCOUNT]["aws"].users.values()
+        return next(
+            (key.secret_access_key for user in users for key in user.access_keys if key.access_key_id == key_id), None
+        )
+
     def create_credential_path(self, role_arn: str, session: str) -> str:
         """Return a secret path from which a process can fetch its role's keys repeatedly."""
         secret = secrets.token_urlsafe(24)

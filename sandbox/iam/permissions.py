@@ -112,6 +112,12 @@ LAMBDA = {
         "function:{FunctionName}",
     ),
     "AddPermission": build_row("function:{FunctionName}", keys={"lambda:Principal": "Principal"}),
+    **build_rows(
+        "CreateFunctionUrlConfig UpdateFunctionUrlConfig",
+        "function:{FunctionName}",
+        keys={"lambda:FunctionUrlAuthType": "AuthType"},
+    ),
+    "DeleteFunctionUrlConfig": build_row("function:{FunctionName}"),
     **build_rows("GetAccountSettings ListFunctions"),
     "ListFunctionUrlConfigs": build_row("function:{FunctionName}"),
 }

@@ -18,6 +18,8 @@ from sandbox.state import ACCOUNT
 from sandbox.world import World
 
 PING_EVERY_S = 1.0
+CREATION_S = 1440.0  # on the sandbox's clock, as a log of AWS shows it; an endpoint that is Creating cannot be deleted
+ANOTHER_TRY_S = 120.0  # on the sandbox's clock, between two tries; how long SageMaker waits is not known
 ANSWER_S = 60.0  # SageMaker's limit for one invocation
 HOP_BY_HOP = {"connection", "transfer-encoding", "content-length", "date", "server"}
 
@@ -87,13 +89,23 @@ def set_endpoint_status(world: World, live: LiveEndpoint, status: str, reason: s
 
 
 def start_first_fleet(world: World, backend: Any, live: LiveEndpoint) -> None:
-    fleet = build_fleet(world, backend, live, live.record.endpoint_config_name, get_desired_count(live))
-    if fleet is None:
-        set_endpoint_status(world, live, "Failed", format_ping_failure(live))
-        return
+    """Start the instances of a new endpoint. SageMaker tries that again and again, and gives up after CREATION_S."""
+    until = world.clock.now() + CREATION_S
+    while (fleet := build_first_fleet(world, backend, live)) is None:
+        again = min(world.clock.now() + ANOTHER_TRY_S, until)
+        while world.clock.now() < again:
+            if world.ending.wait(0.05):
+                return
+        if again >= until:
+            set_endpoint_status(world, live, "Failed", format_ping_failure(live))
+            return
     live.fleet = fleet
     update_current_count(live)
     set_endpoint_status(world, live, "InService")
+
+
+def build_first_fleet(world: World, backend: Any, live: LiveEndpoint) -> Fleet | None:
+    return build_fleet(world, backend, live, live.record.endpoint_config_name, get_desired_count(live))
 
 
 def get_desired_count(live: LiveEndpoint) -> int:

@@ -11,7 +11,6 @@ from moto.sagemaker.exceptions import ResourceInUseException, ValidationError
 from moto.sagemaker.responses import SageMakerResponse
 from moto.sagemakerruntime.responses import SageMakerRuntimeResponse
 
-from sandbox.codebuild import images
 from sandbox.http.error_responses import reply_error
 from sandbox.sagemaker import endpoints, jobs, rollout, runs, tuning, validation
 from sandbox.world import get_world
@@ -80,8 +79,7 @@ class SageMaker(SageMakerResponse):
         if name in self.sagemaker_backend._models:
             raise ValidationError(f'Cannot create already existing model "{self.sagemaker_backend._models[name].arn}".')
         validation.validate_role_trust(self.request_params["ExecutionRoleArn"])
-        if images.find_image(get_world(), container.get("Image", "")) is None:
-            raise ValidationError(f"Requested image {container.get('Image')} not found.")
+        validation.validate_serving_image(container.get("Image", ""))
         validation.validate_model_data(self.request_params["ExecutionRoleArn"], container.get("ModelDataUrl", ""))
         return super().create_model()
 
@@ -135,8 +133,9 @@ class SageMaker(SageMakerResponse):
         self.sagemaker_backend.describe_endpoint(name)  # raises for an unknown one
         record = self.sagemaker_backend.endpoints[name]
         if record.endpoint_status not in allowed:
-            state = "in-progress" if record.endpoint_status != "Failed" else "failed"
-            raise ValidationError(f'Cannot {verb} {state} endpoint "{record.arn}".')
+            # AWS says "update" of an endpoint in progress, also when it is to be deleted.
+            what = f"{verb} failed" if record.endpoint_status == "Failed" else "update in-progress"
+            raise ValidationError(f'Cannot {what} endpoint "{record.arn}".')
         return record
 
     def require_config(self, name: str) -> Any:

@@ -7,7 +7,7 @@ from typing import Any
 
 from moto.sagemaker.exceptions import ValidationError
 
-from sandbox.codebuild import images
+from sandbox.codebuild import docker, images
 from sandbox.iam import service_calls
 from sandbox.iam.enforce import Denied
 from sandbox.iam.principals import is_service_trusted
@@ -76,6 +76,18 @@ def validate_training_job(request: dict[str, Any]) -> None:
         raise ValidationError(f"The sandbox keeps checkpoints below /opt/ml only, not in {local} (sandbox/README.md)")
     for metric in specification.get("MetricDefinitions", []):
         validate_metric_regex(metric)
+
+
+def validate_serving_image(uri: str) -> None:
+    """Raise ValidationError unless ECR has the image, with a manifest in Docker's format."""
+    image = images.find_image(get_world(), uri)
+    if image is None:
+        raise ValidationError(f"Requested image {uri} not found.")
+    if image.manifest_type != docker.MANIFEST:
+        raise ValidationError(
+            f"Unsupported manifest media type {image.manifest_type} for image {uri}. "
+            "Ensure that valid manifest media type is used for specified image."
+        )
 
 
 def validate_training_image(uri: str) -> None:

@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from ops.core.paths import ROOT
 from tests.unit.test_autoscale import SCHEDULE
 
 
@@ -14,7 +15,7 @@ def test_autoscale_applies_and_reverts_metric_and_schedule(demo_stack, inject_fa
     more = "endpoint:\n  scaling_metric: concurrency\n" + SCHEDULE.split("\n", 1)[1]
     other.file.write_text(demo_stack.file.read_text() + more)
     demo_stack("sm.autoscale")
-    assert demo_stack("sm.autoscale").out.startswith("Scaling between 1 and 2 instances. 0 made")
+    assert demo_stack("sm.autoscale").out.startswith("Scaling between 1 and 4 instances. 0 made")
     explained = other("sm.autoscale", "--explain", "--json", ok=False)
     assert explained.code == 7
     assert [
@@ -27,8 +28,8 @@ def test_autoscale_applies_and_reverts_metric_and_schedule(demo_stack, inject_fa
     ]
     inject_fault("fault", operation="PutScalingPolicy", do="error", code="ConcurrentUpdateException", message="pending")
     assert "Wait until invoke sm.status says InService" in other("sm.autoscale", ok=False).err
-    assert "Scaling between 1 and 2 instances. 4 made" in other("sm.autoscale").out
-    assert "Scaling between 1 and 2 instances. 0 made" in other("sm.autoscale").out
+    assert "Scaling between 1 and 4 instances. 4 made" in other("sm.autoscale").out
+    assert "Scaling between 1 and 4 instances. 0 made" in other("sm.autoscale").out
     said = other("sm.autoscale", "--explain").out
     assert said.startswith("kennel-whole scales with its load: ")
     assert "Adds instances after 3 ten-second points in a row above 2 requests at once each; latest points: " in said
@@ -36,3 +37,17 @@ def test_autoscale_applies_and_reverts_metric_and_schedule(demo_stack, inject_fa
     assert back.count("delete_scheduled_action") == 2
     assert "- application-autoscaling.delete_scaling_policy: scale by invocations instead of concurrency" in back
     assert demo_stack("sm.autoscale", "--explain", ok=False).out.startswith("kennel-whole scales with its load: ")
+
+
+def test_limits_that_do_not_fit_need_a_reason(demo_stack):
+    """The shipped limits fit the release that the demo measured; those of the original do not, in a dry run either."""
+    assert demo_stack("sm.capacity").out.rstrip().endswith("Function, scaling and instances agree.")
+    other = type(demo_stack)(demo_stack.file.with_name("wholeoriginal.yaml"))
+    other.file.write_text(demo_stack.file.read_text() + (ROOT / "original.example.yaml").read_text())
+    for words in (("sm.autoscale",), ("lambda.deploy",), ("--dry", "sm.autoscale"), ("--dry", "lambda.deploy")):
+        refused = other(*words, ok=False)
+        assert refused.code == 7
+        assert "fn.reserved and the endpoint's scaling do not fit each other, and nothing was changed." in refused.err
+    allowed = other("--dry", "sm.autoscale", "--because", "to compare")
+    assert "Warning: The function admits" in allowed.err
+    assert "track 20 invocations per instance and minute" in allowed.err

@@ -2,18 +2,23 @@
 
 import io
 import json
+import re
 import tarfile
+from pathlib import Path
 
 import yaml
 
 from ops.jobs import spec
 from sandbox import request_log
+from tests.browser import read_document, take_screenshot
 from tests.conftest import HOME
 
 STEPS = [
     "sandbox.up", "doctor", "iam.apply", "data.up", "data.push", "net.up", "ec2.up", "ec2.train", "sm.train", "sm.train", "sm.image",
     "sm.deploy", "sm.deploy", "sm.autoscale", "lambda.deploy", "lambda.invoke", "iam.audit", "sm.evaluate",
 ]  # fmt: skip
+
+BLUE, ORANGE = (0x00, 0x72, 0xB2), (0xD5, 0x5E, 0x00)  # of ops/reports/plot_style.py
 
 
 def report():
@@ -49,6 +54,27 @@ def test_box_and_sagemaker_train_identical_weights(demo_stack):
     assert models["box"] == models["sm"]
 
 
+def test_evidence_of_the_demo_opens_in_a_browser(demo_stack, tmp_path):
+    """All parts have an answer; a second run differs in times only; Chromium draws the page from disk, without a network."""
+    pages = []
+    for _ in range(2):
+        found = json.loads(demo_stack("evidence", "--redacted", "--json").out)
+        assert found["missing"] == []
+        page = Path(found["page"])
+        pages.append(re.sub("<time>[^<]+</time>|<wbr>", "", page.read_text()))
+    assert pages[0] == pages[1]
+    assert demo_stack.settings.aws.account not in pages[0]
+    kept = json.loads(Path(found["json"]).read_text())["parts"]
+    assert {part["title"]: part["figure"] for part in kept}["Function: its answers"] == "3 of 3 right"
+
+    document = read_document(page, tmp_path)
+    assert document.count("<section") == found["parts"] == len(kept)
+    assert all(part["digest"] in document for part in kept)
+    pixels = take_screenshot(page, tmp_path, 1200, 12_000)
+    plotted = sum(count for count, colour in pixels.getcolors(1 << 24) if colour in (BLUE, ORANGE))
+    assert plotted > 1_000  # the bars of the capacity plot
+
+
 def test_second_demo_makes_no_changing_call(demo_stack, sandbox):
     log = sandbox / "calls.jsonl"
     demo_stack("sm.deploy", "--instances", "2")  # whatever other tests have made live since
@@ -82,7 +108,7 @@ def test_failed_step_stops_demo_and_names_next_command(make_stack, tmp_path, pic
 
 def test_doctor_names_the_problem_and_its_fix(demo_stack):
     found = json.loads(demo_stack("doctor", "--json").out)
-    assert (found[0]["ok"], list(found[0])) == (True, ["name", "ok", "found", "fix"])
+    assert (found[0]["ok"], list(found[0])) == (True, ["name", "ok", "found", "fix", "later"])
     elsewhere = type(demo_stack)(demo_stack.file.with_name("wholeelsewhere.yaml"))
     settings = yaml.safe_load(demo_stack.file.read_text()) or {}
     settings["aws"] = settings.get("aws", {}) | {"region": "eu-west-1"}

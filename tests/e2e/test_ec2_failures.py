@@ -185,10 +185,11 @@ def test_known_hosts_that_are_not_text_are_reported(cli, tmp_path):
 
 
 def test_dry_launch_writes_no_local_file(make_stack, tmp_path):
+    """Nothing but the session of the role, which the next command uses too."""
     cli = make_stack("drykeys")
     cli("iam.apply", "net.up")
     cli.typed("--dry", "ec2.up", env={"KENNEL_WORK": str(tmp_path / "new")})
-    assert not (tmp_path / "new").exists()
+    assert [path.name for path in (tmp_path / "new").iterdir()] == ["sessions"]
 
 
 def test_lock_replaces_a_withdrawn_image(make_stack):
@@ -227,10 +228,13 @@ def test_zones_can_be_reordered_and_added(make_stack):
 
 @pytest.mark.parametrize("job", ["nosuch", "../x", "$(touch pwned)"])
 def test_unknown_job_is_rejected(cli, job):
-    for command in ("ec2.logs", "ec2.attach"):
+    for command, said in (
+        ("ec2.logs", "is not a job of this stack's box"),
+        ("ec2.attach", "was never started on this box"),
+    ):
         refused = cli(command, "--job", job, ok=False)
         assert refused.code == 1
-        assert "was never started on this box" in refused.err
+        assert said in refused.err
     assert cli("ec2.run", "ls pwned", ok=False).code != 0
     assert "--lines must be 1 or more" in cli("ec2.logs", "--lines", "0", ok=False).err
 

@@ -6,6 +6,7 @@ import re
 import signal
 import threading
 import time
+from contextlib import contextmanager
 from dataclasses import replace
 
 import pytest
@@ -143,7 +144,7 @@ def test_partition_is_detected_and_survived(box_stack, inject_fault, monkeypatch
     """Neither side gets an error, since what is sent waits: only an unanswered keepalive shows the partition."""
     monkeypatch.setattr(ssh, "KEEPALIVE_S", 0.5)
     monkeypatch.setattr(ssh, "SILENT_S", 2.0)
-    running = longer(box_stack, 16).background("ec2.train", "--again")
+    running = longer(box_stack, 10).background("ec2.train", "--again")
     until(running, "epoch 1/")
     os.killpg(running.pid, signal.SIGKILL)
     running.wait()
@@ -153,13 +154,15 @@ def test_partition_is_detected_and_survived(box_stack, inject_fault, monkeypatch
         name = remote_jobs.find_newest_job(link, there)
     open_now = threading.Event()
 
+    @contextmanager
     def opened():
-        open_now.set()
-        return training.connect_to_current_box(account)
+        with training.connect_to_current_box(account) as link:
+            open_now.set()
+            yield link
 
     def partition():
-        open_now.wait(30)
-        time.sleep(1.5)
+        open_now.wait(60)
+        time.sleep(0.5)
         inject_fault("box", instance=ident(box_stack), partition=True)
         time.sleep(5)
         inject_fault("box", instance=ident(box_stack), partition=False)
@@ -172,7 +175,7 @@ def test_partition_is_detected_and_survived(box_stack, inject_fault, monkeypatch
     assert found["state"] == "Completed"
     assert "reconnecting" in said
     assert "Reconnected" in said
-    assert epochs_in(said) == [str(number) for number in range(1, 17)]
+    assert epochs_in(said) == [str(number) for number in range(1, 11)]
 
 
 def test_attach_starts_at_any_line(box_stack):

@@ -101,6 +101,20 @@ def check_clear(drill):
     drill.account.call("iam", "list_roles")
 
 
+def check_lag(drill):
+    said = drill.inject("lag", seconds=60)
+    vpc = drill.account.client("ec2").create_vpc(CidrBlock="10.9.0.0/16")["Vpc"]["VpcId"]
+    with pytest.raises(ClientError, match=r"InvalidVpcID\.NotFound"):
+        drill.account.client("ec2").delete_vpc(VpcId=vpc)
+    drill.ends_with(said)
+    drill.account.client("ec2").delete_vpc(VpcId=vpc)
+
+
+def check_logins(drill):
+    drill.inject("logins")
+    assert "[profile mfa-role]" in (drill.folder / "aws" / "config").read_text()
+
+
 def check_clock(drill):
     said = drill.inject("clock", speed=7)
     assert drill.health()["speed"] == 7

@@ -8,13 +8,12 @@ import sys
 import time
 
 import pytest
-import sample_order
 
 from bench import resume
 from bench.train import find_free_port
 from ops.box import remote_jobs
 from ops.core.paths import ROOT
-from tests.e2e.flaws import f1, f2, f6, f9
+from tests.e2e.flaws import f1, f6, f9
 from tests.unit.test_flaws import judged
 
 TRAINING = ROOT / "training"
@@ -43,6 +42,8 @@ def test_f1_hosts_share_the_data_and_one_writes_the_model(forks, data, tmp_path)
 
     def ours(hosts):
         """What each host is to see, and by the ledger of a real run, what it did see."""
+        import sample_order
+
         env = {
             "WORLD_SIZE": str(hosts),
             "LOCAL_WORLD_SIZE": "1",
@@ -73,6 +74,8 @@ def test_f1_hosts_share_the_data_and_one_writes_the_model(forks, data, tmp_path)
 
 
 def test_f2_same_training_gives_the_same_model(fork_server, data, tmp_path):
+    from tests.e2e.flaws import f2
+
     runs = iter("ab")
 
     def ours():

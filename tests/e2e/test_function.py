@@ -3,6 +3,7 @@
 import base64
 import io
 import json
+import re
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
 
@@ -34,10 +35,10 @@ def test_reserved_concurrency_limits_parallel_calls(demo_stack):
         with ThreadPoolExecutor(12) as pool:
             answers = list(pool.map(one, range(36)))
         assert set(answers) == {200, "ReservedFunctionConcurrentInvocationLimitExceeded"}
-        client.put_function_concurrency(FunctionName=name, ReservedConcurrentExecutions=0)
-        assert one(0) == "ReservedFunctionConcurrentInvocationLimitExceeded"
+        with pytest.raises(client.exceptions.InvalidParameterValueException, match="total provisioned concurrency"):
+            client.put_function_concurrency(FunctionName=name, ReservedConcurrentExecutions=0)
     finally:
-        client.put_function_concurrency(FunctionName=name, ReservedConcurrentExecutions=10)
+        client.put_function_concurrency(FunctionName=name, ReservedConcurrentExecutions=demo_stack.settings.fn.reserved)
     with pytest.raises(AwsError, match=r"below its minimum value of \[100\]"):
         demo_stack.account.call(
             "lambda", "put_function_concurrency", FunctionName=name, ReservedConcurrentExecutions=950
@@ -87,7 +88,8 @@ def test_warm_environment_is_reused(function):
 
 def test_function_times_out(function):
     error, answer = function("import time\ndef run(e, c): time.sleep(60)")()
-    assert (error, "Task timed out after 3.00 seconds" in answer["errorMessage"]) == ("Unhandled", True)
+    assert (error, answer["errorType"]) == ("Unhandled", "Sandbox.Timedout")
+    assert re.fullmatch(r"RequestId: [0-9a-f-]{36} Error: Task timed out after 3\.00 seconds", answer["errorMessage"])
 
 
 def test_function_out_of_memory_is_killed(function):
@@ -98,10 +100,12 @@ def test_function_out_of_memory_is_killed(function):
 
 
 def test_exception_is_returned_to_the_caller(function):
-    assert function("def run(e, c): raise KeyError('gone')")() == (
-        "Unhandled",
-        {"errorType": "KeyError", "errorMessage": "'gone'"},
-    )
+    error, answer = function("def run(e, c): raise KeyError('gone')")()
+    assert (error, answer["errorType"], answer["errorMessage"]) == ("Unhandled", "KeyError", "'gone'")
+    assert len(answer["requestId"]) == 36
+    assert [frame.split(", ", 2)[1:] for frame in answer["stackTrace"]] == [
+        ["line 1", "in run\n    def run(e, c): raise KeyError('gone')\n"]
+    ]
 
 
 def test_function_has_its_role_and_no_operator_keys(function, demo_stack):
@@ -114,7 +118,7 @@ def test_function_has_its_role_and_no_operator_keys(function, demo_stack):
 
 def test_status_and_concurrency_show_the_limits(demo_stack):
     found = json.loads(demo_stack("lambda.status", "--json").out)
-    assert (found["reserved"], found["provisioned"], found["provisioned_state"]) == (10, 1, "READY")
+    assert (found["reserved"], found["provisioned"], found["provisioned_state"]) == (2, 1, "READY")
     assert "the next gets 429" in demo_stack("lambda.concurrency").out
 
 
@@ -123,7 +127,7 @@ def test_function_classifies_a_picture(demo_stack, digits):
     assert demo_stack("lambda.invoke", "--picture", str(path)).out.split()[0] == "4"
     refused = demo_stack("lambda.invoke", "--picture", "README.md", ok=False)
     assert "not a readable PNG or JPEG" in refused.out
-    assert "Give either --picture FILE or a number" in demo_stack("lambda.invoke", ok=False).err
+    assert "Give either a picture (--picture FILE) or a number" in demo_stack("lambda.invoke", ok=False).err
 
 
 def test_function_rejects_invalid_events(demo_stack):

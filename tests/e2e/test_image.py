@@ -147,7 +147,10 @@ def test_failed_build_reports_why_and_the_next_command(checkout, serving, words)
     failed = checkout("sm.image")
     assert failed.code == 1
     assert words in failed.err
-    assert "The image build FAILED in BUILD: Error while executing command: docker build --tag" in failed.err
+    assert (
+        "The image build FAILED in BUILD: Error while executing command: docker buildx build --provenance=false"
+        in failed.err
+    )
     assert "log group /aws/codebuild/kennel-building-image, stream " in failed.err
     assert "Fix serving/, then run: invoke sm.image" in failed.err
 

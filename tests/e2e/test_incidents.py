@@ -35,6 +35,10 @@ class Page:
         code = int(found[1]) if (found := re.search(r"exit=(\d+)", attributes)) else 0
         words = re.search(r'expect="(.*?)"', attributes)[1]
         ran = self.cli(*shlex.split(command.format(**self.inputs)), ok=False)
+        print(
+            f"{ident}: exit {ran.code} ({code} on the page), {words!r} {'said' if words in ran.said else 'not said'}:"
+        )
+        print(ran.said)  # pytest shows it where the test fails
         return ran.code == code and words in ran.said
 
     def confirmed(self):

@@ -60,6 +60,7 @@ def sender(demo_stack):
 
 def test_endpoint_4xx_page_cuts_the_caller_off(demo_stack, sender, inject_fault, picture, tmp_path):
     (tmp_path / "sent").write_text("a text")
+    pass_minutes(inject_fault, 6)  # the page reads five: requests of tests before this one are no part of the incident
     page = Page("endpoint-4xx", demo_stack, file=str(tmp_path / "sent"), who="sender", picture=picture)
     assert sender() == "ModelError"
     assert page.confirmed()
@@ -92,6 +93,7 @@ def test_artefact_missing_page_packages_it_again(demo_stack):
 
 
 def test_logs_missing_page_starts_an_instance_that_logs(demo_stack, inject_fault):
+    pass_minutes(inject_fault, 2)  # the page reads one: failures of tests before this one are no part of the incident
     live = probe.find_live_release(demo_stack.account)
     page = Page("logs-missing", demo_stack, job=live.job)
     assert not page.works("look")
@@ -109,5 +111,5 @@ def test_logs_missing_page_starts_an_instance_that_logs(demo_stack, inject_fault
     soon(lambda: page.works("there"))
     inject_fault("clock", speed=1)
     soon(page.verified)
-    demo_stack("sm.autoscale", "--min-instances", "1", "--max-instances", "1")
+    demo_stack("sm.autoscale", "--min-instances", "1", "--max-instances", "1", "--because", "one instance again")
     demo_stack("sm.autoscale")

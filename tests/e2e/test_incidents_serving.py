@@ -136,7 +136,7 @@ def test_endpoint_stuck_page_replaces_the_endpoint(stack_with_endpoint, inject_f
     assert not page.verified()
     refused = stack_with_endpoint("--dry", "sm.delete", "--confirm", "kennel-served")
     assert "delete_endpoint" in refused.err
-    inject_fault("clock", speed=60)
+    inject_fault("clock", speed=400)  # 24 minutes
     deploying.join()
     assert plan.find_endpoint(stack_with_endpoint.account)["EndpointStatus"] == "Failed"
     assert page.confirmed()

@@ -49,7 +49,7 @@ class Jobs:
         asked = {
             "TrainingJobName": name,
             "AlgorithmSpecification": {
-                "TrainingImage": self.settings.train.image, "TrainingInputMode": "File", "ContainerEntrypoint": ENTRY,
+                "TrainingImage": self.settings.training_image, "TrainingInputMode": "File", "ContainerEntrypoint": ENTRY,
             },
             "RoleArn": self.settings.role_arn("sagemaker-execution"),
             "InputDataConfig": [{"ChannelName": "code", "DataSource": {"S3DataSource": source}}],
@@ -333,7 +333,7 @@ def test_impossible_faults_are_rejected(jobs):
 
 
 def test_job_metrics_are_parsed_from_its_log(jobs):
-    image = jobs.settings.train.image
+    image = jobs.settings.training_image
     metrics = [{"Name": "valid:loss", "Regex": "valid loss ([0-9.]+)"}, {"Name": "never", "Regex": "never ([0-9.]+)"}]
     program = "print('valid loss 0.5'); print('valid loss 0.25'); print('valid loss .')"
     algorithm = {
@@ -349,7 +349,7 @@ def test_job_metrics_are_parsed_from_its_log(jobs):
 
 def test_hyperparameters_can_name_the_program(jobs):
     """Hyperparameters name the program, as the SageMaker training toolkit takes them."""
-    algorithm = {"TrainingImage": jobs.settings.train.image, "TrainingInputMode": "File"}
+    algorithm = {"TrainingImage": jobs.settings.training_image, "TrainingInputMode": "File"}
     parameters = {
         "sagemaker_program": json.dumps("main.py"),
         "lr": "0.1",

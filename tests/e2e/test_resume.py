@@ -92,12 +92,10 @@ def command(data, out, *more):
     return [sys.executable, str(TRAINING / "train.py"), *folders, *resume.SETTINGS, *more]
 
 
-def test_full_disk_loses_the_checkpoint_and_not_the_run(data, expected_weights, tmp_path):
+def test_full_disk_loses_the_checkpoint_and_not_the_run(forks, data, expected_weights, tmp_path):
     """A file-size limit stands in for the disk: what is larger than it cannot be written."""
     limited = f"import resource, runpy, sys, signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN); resource.setrlimit(resource.RLIMIT_FSIZE, (6 << 20, 6 << 20)); sys.argv = sys.argv[1:]; sys.path.insert(0, {str(TRAINING)!r}); runpy.run_path(sys.argv[0], run_name='__main__')"
-    done = subprocess.run(
-        [sys.executable, "-c", limited, *command(data, tmp_path / "out")[1:]], capture_output=True, text=True
-    )
+    done = forks.run("-c", limited, *command(data, tmp_path / "out")[1:])
     assert done.returncode == 0, done.stderr
     assert "checkpoint not written, the previous one is kept: File too large" in done.stdout
     assert resume.read_weights(tmp_path / "out") == expected_weights

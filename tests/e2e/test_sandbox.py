@@ -61,6 +61,23 @@ def test_two_ups_at_once_start_one_sandbox(own_sandbox):
     assert len(processes.list_sandbox_processes(folder)) == 1
 
 
+def test_stack_is_built_in_another_region(tmp_path):
+    """IAM is signed for us-east-1 or for the client's region, S3 wants a LocationConstraint, and zones have other names."""
+    file, folder, region = tmp_path / "eu.yaml", tmp_path / "box", "eu-central-1"
+    file.write_text(
+        f"stack: {{name: eu}}\naws: {{config_file: {folder}/aws/config, region: {region}}}\nnet: {{zones: [{region}a, {region}b]}}\n"
+    )
+    cli, home = Cli(file), Cli(write_settings(tmp_path / "us.yaml", folder, "eu"))
+    try:
+        cli.typed("sandbox.up")
+        made = cli.typed("iam.apply", "data.up", "net.up")
+        assert f"kennel-eu-123456789012-{region} is ready" in made.out
+        assert f"create a private subnet in {region}b" in made.err
+        assert f"The sandbox runs in {region}, and aws.region is us-east-1. Change" in home("sandbox.up", ok=False).err
+    finally:
+        cli.typed("sandbox.down")
+
+
 def test_up_after_kill_9_ends_orphans_and_works(own_sandbox):
     cli, folder = own_sandbox
     cli.typed("sandbox.up")

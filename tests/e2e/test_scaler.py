@@ -70,9 +70,9 @@ class Load:
 
 
 @pytest.fixture
-def load(demo_stack, digits):
+def load(scaling_stack, digits):
     body = next((digits / "test" / "1").iterdir()).read_bytes()
-    with Load(demo_stack.account, demo_stack.settings.endpoint_name, body) as load:
+    with Load(scaling_stack.account, scaling_stack.settings.endpoint_name, body) as load:
         yield load
     assert load.failed == []
 
@@ -104,32 +104,32 @@ def activities(cli, **more):
 
 
 @pytest.mark.timeout(300)
-def test_load_scales_out_and_quiet_scales_in(demo_stack, inject_fault, load):
+def test_load_scales_out_and_quiet_scales_in(scaling_stack, inject_fault, load):
     """Load adds an instance; a quarter of an hour without load removes it."""
-    demo_stack("sm.autoscale")
+    scaling_stack("sm.autoscale")
     load.each = 1  # other tests on this stack may have left two
     inject_fault("clock", speed=60)
-    until(lambda: capacity(demo_stack) == (1, 1), 120)
+    until(lambda: capacity(scaling_stack) == (1, 1), 120)
     inject_fault("clock", speed=8)  # a minute is eight seconds, so that a boot of three can be seen on a busy machine
     load.each = 15
-    until(lambda: capacity(demo_stack)[1] == 2, 120)
-    assert capacity(demo_stack) == (1, 2)
-    assert "1 of 2 instances are starting" in demo_stack("sm.autoscale", "--explain", ok=False).out
+    until(lambda: capacity(scaling_stack)[1] == 2, 120)
+    assert capacity(scaling_stack) == (1, 2)
+    assert "1 of 2 instances are starting" in scaling_stack("sm.autoscale", "--explain", ok=False).out
     inject_fault("clock", speed=20)
-    until(lambda: capacity(demo_stack) == (2, 2))
-    until(lambda: "NotScaledReasons" in activities(demo_stack, IncludeNotScaledActivities=True)[0])
-    explained = demo_stack("sm.autoscale", "--explain", ok=False)
+    until(lambda: capacity(scaling_stack) == (2, 2))
+    until(lambda: "NotScaledReasons" in activities(scaling_stack, IncludeNotScaledActivities=True)[0])
+    explained = scaling_stack("sm.autoscale", "--explain", ok=False)
     assert explained.code == 7
     assert "! It has its maximum of 2 instances, and is above its target." in explained.out
     assert "not scaled: it has its maximum of instances" in explained.out
-    done = activities(demo_stack)[0]
+    done = activities(scaling_stack)[0]
     assert done["Description"] == "Setting desired instance count to 2."
     assert done["StatusCode"] == "Successful"
     load.each = 1  # still some in each minute: without, there is no point
-    until(lambda: capacity(demo_stack) == (1, 1), 120)
-    assert "AlarmLow" in activities(demo_stack)[0]["Cause"]
-    assert activities(demo_stack)[0]["Description"] == "Setting desired instance count to 1."
-    sums = points(demo_stack, 600)
+    until(lambda: capacity(scaling_stack) == (1, 1), 120)
+    assert "AlarmLow" in activities(scaling_stack)[0]["Cause"]
+    assert activities(scaling_stack)[0]["Description"] == "Setting desired instance count to 1."
+    sums = points(scaling_stack, 600)
     assert [point["Sum"] > 0 for point in sums[-3:]] == [True] * 3
     assert {(b["Timestamp"] - a["Timestamp"]).seconds for a, b in itertools.pairwise(sums)} == {60}
 
@@ -148,17 +148,17 @@ def points(cli, seconds):
 
 
 @pytest.mark.timeout(300)
-def test_registration_and_schedule_change_capacity_at_once(demo_stack, inject_fault):
-    account, where = demo_stack.account, scaling.identify_resource(demo_stack.settings)
-    demo_stack("sm.autoscale")
+def test_registration_and_schedule_change_capacity_at_once(scaling_stack, inject_fault):
+    account, where = scaling_stack.account, scaling.identify_resource(scaling_stack.settings)
+    scaling_stack("sm.autoscale")
     inject_fault("clock", speed=60)
-    until(lambda: capacity(demo_stack) == (1, 1))
-    assert "start 1 more at once" in demo_stack("sm.autoscale", "--min-instances", "2").err
-    assert capacity(demo_stack)[1] == 2
-    until(lambda: capacity(demo_stack) == (2, 2))
+    until(lambda: capacity(scaling_stack) == (1, 1))
+    assert "start 1 more at once" in scaling_stack("sm.autoscale", "--min-instances", "2").err
+    assert capacity(scaling_stack)[1] == 2
+    until(lambda: capacity(scaling_stack) == (2, 2))
     assert (
         "Its bounds are 2 to 2 instances, the settings say 1 to 2"
-        in demo_stack("sm.autoscale", "--explain", ok=False).out
+        in scaling_stack("sm.autoscale", "--explain", ok=False).out
     )
     # what is not given stays; suspended, the schedule does nothing
     suspended = {"ScheduledScalingSuspended": True}
@@ -182,33 +182,33 @@ def test_registration_and_schedule_change_capacity_at_once(demo_stack, inject_fa
         ScalableTargetAction=action,
     )
     time.sleep(2)  # two minutes
-    assert capacity(demo_stack) == (2, 2)
+    assert capacity(scaling_stack) == (2, 2)
     account.call(AAS, "register_scalable_target", **where, SuspendedState=scaling.RESUMED)
-    until(lambda: capacity(demo_stack) == (1, 1))
-    assert activities(demo_stack)[0]["Cause"] == "scheduled action name x was triggered"
+    until(lambda: capacity(scaling_stack) == (1, 1))
+    assert activities(scaling_stack)[0]["Cause"] == "scheduled action name x was triggered"
     account.call(AAS, "delete_scheduled_action", **where, ScheduledActionName="x")
     inject_fault("clock", speed=1)
-    assert "scale between 1 and 2 instances" in demo_stack("sm.autoscale").err
+    assert "scale between 1 and 2 instances" in scaling_stack("sm.autoscale").err
 
 
 @pytest.mark.timeout(300)
-def test_concurrency_metric_scales_within_half_a_minute(demo_stack, inject_fault, load):
-    demo_stack("sm.autoscale")
+def test_concurrency_metric_scales_within_half_a_minute(scaling_stack, inject_fault, load):
+    scaling_stack("sm.autoscale")
     inject_fault("clock", speed=20)
-    until(lambda: capacity(demo_stack)[0] == capacity(demo_stack)[1])
-    demo_stack("sm.autoscale", "--max-instances", "1")
-    until(lambda: capacity(demo_stack) == (1, 1))
-    fast = type(demo_stack)(demo_stack.file.with_name("wholefast.yaml"))
-    more = "endpoint: {scaling_metric: concurrency, concurrency_per_instance: 0.2}\n"
-    fast.file.write_text(demo_stack.file.read_text() + more)
+    until(lambda: capacity(scaling_stack)[0] == capacity(scaling_stack)[1])
+    scaling_stack("sm.autoscale", "--max-instances", "1")
+    until(lambda: capacity(scaling_stack) == (1, 1))
+    fast = type(scaling_stack)(scaling_stack.file.with_name("wholefast.yaml"))
+    more = "max_instances: 2, scaling_metric: concurrency, concurrency_per_instance: 0.2"
+    fast.file.write_text(scaling_stack.file.read_text().replace("max_instances: 2", more))
     fast("sm.autoscale")
-    inject_fault("slow", endpoint=demo_stack.settings.endpoint_name, seconds=0.4)
+    inject_fault("slow", endpoint=scaling_stack.settings.endpoint_name, seconds=0.4)
     load.each = 2  # one is nearly always under way, and few come in a minute of the sandbox's: by invocations nothing would happen
-    until(lambda: capacity(demo_stack)[1] == 2, 20)
-    assert "triggered policy kennel-whole-concurrency" in activities(demo_stack)[0]["Cause"]
+    until(lambda: capacity(scaling_stack)[1] == 2, 20)
+    assert "triggered policy kennel-whole-concurrency" in activities(scaling_stack)[0]["Cause"]
     load.each = 0
-    inject_fault("slow", endpoint=demo_stack.settings.endpoint_name, seconds=0)
-    until(lambda: capacity(demo_stack) == (2, 2))
-    demo_stack("sm.autoscale", "--max-instances", "1")
-    until(lambda: capacity(demo_stack) == (1, 1))
-    demo_stack("sm.autoscale")
+    inject_fault("slow", endpoint=scaling_stack.settings.endpoint_name, seconds=0)
+    until(lambda: capacity(scaling_stack) == (2, 2))
+    scaling_stack("sm.autoscale", "--max-instances", "1")
+    until(lambda: capacity(scaling_stack) == (1, 1))
+    scaling_stack("sm.autoscale")

@@ -82,5 +82,5 @@ def test_status_shows_price_and_release(demo_stack):
 def test_invoke_classifies_a_picture(demo_stack, digits):
     path = next((digits / "test" / "7").iterdir())
     answer = json.loads(demo_stack("sm.invoke", str(path), "--json").out)
-    assert sorted(answer) == ["best", "classes", "probabilities", "release", "scores"]
+    assert sorted(answer) == ["best", "certain", "classes", "probabilities", "release", "scores"]
     assert "The file nowhere.png does not exist" in demo_stack("sm.invoke", "nowhere.png", ok=False).err

@@ -1,7 +1,9 @@
 """Training: the same everywhere and every time, on the pictures that the manifest names and no others."""
 
+import importlib.util
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -10,7 +12,6 @@ from pathlib import Path
 import dataset
 import numpy as np
 import pytest
-import torch
 
 from bench.train import find_free_port
 from ops.core.paths import ROOT
@@ -72,6 +73,35 @@ def test_same_seed_gives_equal_weights_from_any_source(train, pictures, shards, 
     ]
 
 
+MEASURE = """
+import json, sys
+from pathlib import Path
+sys.path.insert(0, sys.argv[1])
+import dataset, model
+from loader import Views
+from preprocess import Preprocess
+network, card = model.load(Path(sys.argv[2]))
+preprocess = Preprocess.from_card(card)
+test = Views(dataset.load(Path(sys.argv[3])).splits["test"], preprocess)
+batch, labels, _ = test[0, list(range(len(test)))]
+chances, answers = model.compute_scores(network, preprocess.normalise(batch)).double().softmax(1).max(1)
+certain = (chances >= card["metrics"]["valid"]["certain_from"]).float()
+print(json.dumps([certain[labels >= 8].mean().item(), certain[answers == labels].mean().item()]))
+"""
+
+
+def test_pictures_of_other_classes_are_mostly_not_certain(train, forks, digits, tmp_path):
+    """Two digits are held out of training: the probability that right answers of the valid split reach, they do not."""
+    shutil.copytree(digits, tmp_path / "known", ignore=shutil.ignore_patterns("8", "9"))
+    done = train(tmp_path / "known", tmp_path / "model", "--epochs", "4", "--batch", "32")
+    assert done.returncode == 0, done.stderr
+    measured = forks.run("-c", MEASURE, str(TRAINING), str(tmp_path / "model"), str(digits))
+    assert measured.returncode == 0, measured.stderr
+    held_out, right = json.loads(measured.stdout)
+    assert held_out < 0.5
+    assert right > 0.8
+
+
 def test_another_seed_gives_other_weights(train, trained, tmp_path):
     shards, model = trained
     assert train(shards, tmp_path / "1", "--seed", "1").returncode == 0
@@ -88,6 +118,27 @@ def test_two_processes_share_the_work_and_one_writes(shards, tmp_path):
     assert (card["processes"], card["metrics"]["test"]["pictures"]) == (2, 6)
 
 
+@pytest.mark.parametrize(("processes", "share"), [(3, 3), (5, 2)])
+def test_batch_that_hosts_do_not_divide_is_rounded(forks, shards, tmp_path, processes, share):
+    """Every picture is used once per epoch, and log and card have the batch that was used."""
+    asked = words(shards, tmp_path / "out", "--batch", "8")
+    env = ALONE | {
+        "WORLD_SIZE": str(processes),
+        "LOCAL_WORLD_SIZE": str(processes),
+        "MASTER_PORT": str(find_free_port()),
+    }
+    ranks = [str(rank) for rank in range(processes)]
+    with (tmp_path / "log").open("w") as log:
+        out = log.fileno()
+        running = [forks.start(*asked, env=env | {"RANK": rank, "LOCAL_RANK": rank}, stdout=out) for rank in ranks]
+        assert [process.wait() for process in running] == [0] * processes
+    said = f"batch {processes * share} instead of 8: {processes} processes take {share} pictures each per step"
+    assert (tmp_path / "log").read_text().count(said) == 1
+    assert json.loads((tmp_path / "out" / "model.json").read_text())["settings"]["batch"] == processes * share
+    ledger = json.loads((tmp_path / "out" / "ledger.json").read_text())
+    assert (ledger["complete"], ledger["processes"], ledger["beyond_padding"]) == (True, processes, 0)
+
+
 def test_class_with_one_picture_is_trained(train, pictures, tmp_path):
     for split in dataset.SPLITS:
         for path in sorted((pictures / split / "dog").iterdir())[1:]:
@@ -97,7 +148,7 @@ def test_class_with_one_picture_is_trained(train, pictures, tmp_path):
     assert set(json.loads(lines[-1])["test"]["recall"]) == {"cat", "dog"}
 
 
-def test_out_of_memory_is_reported_with_the_fix(pictures, tmp_path):
+def test_out_of_memory_is_reported_with_the_fix(forks, pictures, tmp_path):
     """A limit on the address space, set once torch is loaded, stands in for a small machine."""
     (tmp_path / "opt" / "output").mkdir(parents=True)
     code = (
@@ -117,9 +168,7 @@ def test_out_of_memory_is_reported_with_the_fix(pictures, tmp_path):
         "--batch",
         "6",
     ]
-    env = os.environ | {"OPT_ML": str(tmp_path / "opt")}
-    done = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, env=env)
-    assert done.returncode == 1
+    assert forks.run("-c", code, *words, env={"OPT_ML": str(tmp_path / "opt")}).returncode == 1
     assert (tmp_path / "opt" / "output" / "failure").read_text().startswith("out of memory: lower train.batch")
 
 
@@ -204,7 +253,7 @@ NEEDED = (
 
 def test_train_needs_its_listed_requirements_only(shards, tmp_path):
     """Only torch, torchvision, numpy and Pillow, with what they need, and training/requirements.txt are there."""
-    site = Path(torch.__file__).parent.parent
+    site = Path(importlib.util.find_spec("torch").origin).parent.parent
     (tmp_path / "site").mkdir()
     for path in site.iterdir():
         if path.name.lower().split(".")[0].split("-")[0] in NEEDED:

@@ -3,8 +3,6 @@
 import io
 import json
 import signal
-import subprocess
-import sys
 import tarfile
 import time
 
@@ -19,10 +17,10 @@ from sandbox.client import send_control_request
 
 
 def test_again_starts_without_the_checkpoint(stack):
-    cli = longer(stack, "follow-again", 60)
+    cli = longer(stack, "follow-again", 30)
     job = json.loads(cli("sm.train", "--no-wait", "--json").out)["job"]
     deadline = time.monotonic() + 60
-    while "epoch 2/60" not in cli("sm.logs", "--job", job).out:
+    while "epoch 2/30" not in cli("sm.logs", "--job", job).out:
         assert time.monotonic() < deadline
     cli("sm.stop", job)
     second = cli("sm.train", "--again")
@@ -79,6 +77,15 @@ def test_two_hosts_train_on_a_folder_and_report_json(stack, tmp_path):
     assert {"torch", "torchvision", "Pillow", "safetensors"} <= set(card["versions"])
 
 
+def test_three_hosts_round_the_batch_and_use_every_picture(stack):
+    """The original's number of hosts, which does not divide the batch of 8."""
+    ran = stack("sm.train", "--instances", "3", "--again", "--json")
+    assert "train on 3 x ml.m5.xlarge, at most 3600 s, batch 8 rounded to a multiple of 3" in ran.err
+    assert "[algo-1] batch 9 instead of 8: 3 processes take 3 pictures each per step" in ran.err
+    ledger = json.loads(ran.out)["ledger"]
+    assert (ledger["complete"], ledger["processes"], ledger["beyond_padding"]) == (True, 3, 0)
+
+
 def test_one_and_two_hosts_agree_with_a_frozen_backbone(stack, tmp_path):
     """The same global batch, which the 40 pictures divide: gradients are means over it. The stated tolerance: 1e-5.
 
@@ -108,12 +115,12 @@ def test_one_and_two_hosts_agree_with_a_frozen_backbone(stack, tmp_path):
 
 
 def test_ctrl_c_keeps_the_job_and_attach_returns_to_it(stack):
-    cli = longer(stack, "follow-long", 40)
+    cli = longer(stack, "follow-long", 20)
     process = cli.background("sm.train")
     said = ""
     for line in process.stdout:
         said += line
-        if "epoch 2/40" in line:
+        if "epoch 2/20" in line:
             process.send_signal(signal.SIGINT)
             break
     said += process.communicate(timeout=30)[0]
@@ -122,20 +129,20 @@ def test_ctrl_c_keeps_the_job_and_attach_returns_to_it(stack):
     job = said.split("invoke sm.attach ")[1].split()[0]
     back = cli("sm.attach", job, "--json")
     assert json.loads(back.out)["job"] == job
-    assert "epoch 1/40" in back.err  # from its first line
-    assert "epoch 40/40" in back.err
+    assert "epoch 1/20" in back.err  # from its first line
+    assert "epoch 20/20" in back.err
     assert "nothing is wrong" in cli("sm.explain", job).out
 
 
 def test_interrupted_spot_job_ends_with_equal_weights(stack, sandbox):
     """A spot job that is interrupted ends with the weights of one that is not."""
-    cli = longer(stack, "follow-spot", 60)
+    cli = longer(stack, "follow-spot", 20)
     whole = json.loads(cli("sm.train", "--json").out)["job"]
     process = cli.background("sm.train", "--spot", "--again")
     said = ""
     for line in process.stdout:
         said += line
-        if "epoch 5/60" in line:
+        if "epoch 5/20" in line:
             send_control_request(state.read(sandbox), "POST", "interrupt", {"job": f"{whole}-2"})
             break
     said += process.communicate(timeout=120)[0]
@@ -148,10 +155,10 @@ def test_interrupted_spot_job_ends_with_equal_weights(stack, sandbox):
 
 
 def test_next_job_resumes_a_stopped_one(stack):
-    cli = longer(stack, "follow-stop", 80)
+    cli = longer(stack, "follow-stop", 40)
     job = json.loads(cli("sm.train", "--no-wait", "--json").out)["job"]
     deadline = time.monotonic() + 60
-    while "epoch 3/80" not in cli("sm.logs", "--job", job).out:
+    while "epoch 3/40" not in cli("sm.logs", "--job", job).out:
         assert time.monotonic() < deadline
     assert "is stopped" in cli("sm.stop", job).out
     explained = cli("sm.explain", job, "--json", ok=False)
@@ -214,7 +221,7 @@ def test_dry_run_plans_for_a_folder_without_pushing_it(stack, make_stack, tmp_pa
     )  # nothing was ever pushed
 
 
-def test_imagenet_weights_are_staged_once_and_start_a_job(stack, tmp_path):
+def test_imagenet_weights_are_staged_once_and_start_a_job(stack, forks, tmp_path):
     """torchvision's own file cannot be had here: one of the same form is served, under a name that carries its hash."""
     import functools
     import hashlib
@@ -222,7 +229,7 @@ def test_imagenet_weights_are_staged_once_and_start_a_job(stack, tmp_path):
     import threading
 
     make = f"import sys; sys.path.insert(0, {str(ROOT / 'training')!r}); import torch, vision; torch.manual_seed(1); torch.save(vision.models.get_model('squeezenet1_1').state_dict(), sys.argv[1])"
-    subprocess.run([sys.executable, "-c", make, str(tmp_path / "w.pth")], check=True)
+    assert forks.run("-c", make, str(tmp_path / "w.pth")).returncode == 0
     sha = hashlib.sha256((tmp_path / "w.pth").read_bytes()).hexdigest()
     name = f"squeezenet1_1-{sha[:8]}.pth"
     (tmp_path / "w.pth").rename(tmp_path / name)

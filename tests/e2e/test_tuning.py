@@ -38,7 +38,7 @@ class Tuner:
                     "sagemaker_program": '"main.py"', "sagemaker_submit_directory": '"/opt/ml/input/data/code"', "who": name,
                 },
                 "AlgorithmSpecification": {
-                    "TrainingImage": self.settings.train.image, "TrainingInputMode": "File",
+                    "TrainingImage": self.settings.training_image, "TrainingInputMode": "File",
                     "MetricDefinitions": [{"Name": "loss", "Regex": "loss=([0-9.]+)"}],
                 },
                 "RoleArn": self.settings.role_arn("sagemaker-execution"),

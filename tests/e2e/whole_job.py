@@ -118,7 +118,7 @@ def function() -> Iterator[Step]:
     yield Step("lambda.invoke --sample 2")
     yield Step("*change the function's code")
     yield Step("lambda.deploy", settings={"fn": {"memory_mb": 512}})
-    yield Step("lambda.deploy", settings=UNLIMITED)
+    yield Step("lambda.deploy --because 'a day without a limit'", settings=UNLIMITED)
     yield Step("lambda.status")
 
 

@@ -82,6 +82,7 @@ def test_audit_finds_what_the_world_can_reach(make_stack):
     assert collect.collect_exposure(account)["buckets"] == {}
     s3 = account.client("s3")
     s3.create_bucket(Bucket=bucket)
+    s3.delete_public_access_block(Bucket=account.settings.bucket)  # a new bucket has it
     s3.put_bucket_policy(
         Bucket=bucket, Policy=json.dumps(doc(trusting("*", "s3:GetObject", Resource=f"arn:aws:s3:::{bucket}/*")))
     )

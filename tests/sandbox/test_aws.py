@@ -83,11 +83,13 @@ def test_audit_log_has_each_change_before_and_after(make_stack, tmp_path):
     """A change is in the audit log before it is made, and again with its outcome."""
     account = Account(make_stack("audit").settings, audit=tmp_path / "audit.jsonl")
     account.make_change(Change("iam", "create_user", {"UserName": "auditee", "Path": "/t/"}, why="a test"))
+    account.because = "an operator's reason"
     with pytest.raises(AwsError, match="EntityAlreadyExists"):
         account.make_change(Change("iam", "create_user", {"UserName": "auditee", "Path": "/t/"}, why="again"))
     account.call("iam", "delete_user", UserName="auditee")
     lines = [json.loads(line) for line in (tmp_path / "audit.jsonl").read_text().splitlines()]
     assert [line["outcome"].split(":")[0] for line in lines] == ["begin", "done", "begin", "failed"]
+    assert [line.get("because", "") for line in lines] == ["", "", account.because, account.because]
     first = {name: lines[0][name] for name in ("stack", "call", "why", "args")}
     assert first == {
         "stack": "audit",

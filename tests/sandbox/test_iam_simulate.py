@@ -31,6 +31,12 @@ def test_simulate_reads_bucket_policy_and_trust_of_the_account(cli):
     assert "There is no role" in run(cli, "operator", "sts:AssumeRole", operator + "x", code=4)
 
 
-def test_missing_remote_simulator_is_reported(cli):
+def test_remote_simulator_agrees(cli):
+    said = run(cli, "operator", "sagemaker:CreateModel", "*", "--remote", code=4)
+    assert "AWS's simulator agrees: implicitDeny" in said
+
+
+def test_missing_remote_simulator_is_reported(cli, inject_fault):
+    inject_fault("fault", operation="SimulatePrincipalPolicy", do="error", code="NotImplemented", status=400, times=20)
     said = run(cli, "operator", "sagemaker:CreateModel", "*", "--remote", code=1)
     assert "AWS's simulator did not answer. AWS refused SimulatePrincipalPolicy" in said

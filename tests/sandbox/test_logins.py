@@ -86,7 +86,7 @@ def test_code_is_not_asked_for_a_role_that_is_missing(log_in):
     cli, asked = log_in("roleless", "keys", roles=False)
     check = check_roles(cli)
     assert check["ok"]
-    assert check["found"] == "kennel-roleless-operator does not exist yet; run first: invoke iam.apply"
+    assert (check["found"], check["fix"]) == ("kennel-roleless-operator does not exist yet", "invoke iam.apply")
     assert asked == []
 
 

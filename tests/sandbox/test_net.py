@@ -10,7 +10,7 @@ from functools import partial
 import pytest
 
 from ops.core import plan as change
-from ops.core.errors import OpsError
+from ops.core.errors import AwsError, OpsError
 from ops.core.paths import ROOT
 from ops.network import facts, own_address, plan, teardown
 
@@ -92,6 +92,25 @@ def test_second_run_continues_after_a_crash_at_any_call(make_stack):
         assert made == total - crash_at
         assert len(account.list_tagged("describe_vpcs", "Vpcs")) == 1
         change.apply(partial(teardown.steps, facts.read(account)), account, lambda line: None)
+
+
+def test_removal_waits_for_interfaces_of_deleted_endpoints(make_stack, inject_fault):
+    """On AWS they outlive their endpoint by minutes, and keep its subnet and its groups from being deleted."""
+    account = make_stack("lingering").account
+    make, until = partial(account.call, "ec2"), teardown.build_interfaces_poll
+    inject_fault("clock", speed=0.01)
+    vpc = make("create_vpc", CidrBlock="10.8.0.0/16")["Vpc"]["VpcId"]
+    subnet = make("create_subnet", VpcId=vpc, CidrBlock="10.8.0.0/24")["Subnet"]["SubnetId"]
+    wanted = {"VpcId": vpc, "ServiceName": "com.amazonaws.us-east-1.logs", "VpcEndpointType": "Interface"}
+    made = make("create_vpc_endpoint", SubnetIds=[subnet], **wanted)["VpcEndpoint"]["VpcEndpointId"]
+    make("delete_vpc_endpoints", VpcEndpointIds=[made])
+    assert until(vpc)(account) == f"1 left: VPC Endpoint Interface {made}"
+    with pytest.raises(AwsError, match="DependencyViolation"):
+        make("delete_subnet", SubnetId=subnet)
+    inject_fault("clock", speed=1000)
+    account.wait(change.Wait("the interfaces", until(vpc), why="they linger", timeout_s=20))
+    make("delete_subnet", SubnetId=subnet)
+    make("delete_vpc", VpcId=vpc)
 
 
 def count_parts(account):

@@ -66,4 +66,4 @@ def test_report_command_writes_the_same_page_twice(make_stack, pictures, tmp_pat
 
     model_of(cli, "kennel-other", folder_of(tmp_path / "other", ["cat", "dog"], each=3, skill=0))
     assert "without their pictures" in json.loads(cli("sm.report", "kennel-other", "--json").out)["missing"][0]
-    assert "no model of kennel-none" in cli("sm.report", "kennel-none", ok=False).err
+    assert "No job of this stack is called kennel-none" in cli("sm.report", "kennel-none", ok=False).err

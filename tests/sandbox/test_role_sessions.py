@@ -1,6 +1,7 @@
 """Commands with kept role sessions: one AssumeRole an hour, and a new one when AWS refuses what was kept."""
 
 import json
+from configparser import ConfigParser
 
 import pytest
 
@@ -58,7 +59,9 @@ def test_refused_session_is_replaced_in_each_protocol(make_stack, count, control
 
 def test_profile_is_not_asked_while_its_session_is_kept(make_stack, sandbox, tmp_path):
     """A profile may ask for a code, or need a login: without a kept session alone."""
-    options = dict(line.split(" = ") for line in (sandbox / "aws/config").read_text().splitlines()[1:])
+    profiles = ConfigParser(interpolation=None)
+    profiles.read(sandbox / "aws/config")
+    options = profiles["profile sandbox"]
     keys = {
         "Version": 1,
         "AccessKeyId": options["aws_access_key_id"],

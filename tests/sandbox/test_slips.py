@@ -31,7 +31,7 @@ SLIPS = {
     "group missing": Slip("deploy", "did you mean lambda.deploy or sm.deploy?"),
     "wrong group": Slip("ec2.deploy", "did you mean lambda.deploy or sm.deploy?"),
     "plural group": Slip("runbooks.list", "did you mean runbook.list?"),
-    "verb unknown": Slip("lambda.log", "those of lambda are listed by: invoke lambda"),
+    "verb unknown": Slip("sm.frobnicate", "those of sm are listed by: invoke sm"),
     "nothing like it": Slip("zzzzzz", "There is no command zzzzzz; see: invoke --list"),
     "empty word": Slip("''", "There is no command ''; see: invoke --list"),
     "comma between commands": Slip("net.up,net.down", "commands are separated by blanks: invoke net.up net.down"),

@@ -2,14 +2,18 @@
 
 import json
 import subprocess
+from functools import partial
 from pathlib import Path
 
+import pytest
 from PIL import Image
 
 from ops.core import plan
+from ops.core.errors import AwsError
 from ops.core.files import build_tar
 from ops.datasets import bucket_setup, push
 from ops.endpoint import evaluation
+from sandbox.codebuild import docker
 
 
 def test_missing_endpoint_is_reported_by_every_command(make_stack):
@@ -26,10 +30,28 @@ def test_missing_endpoint_is_reported_by_every_command(make_stack):
         assert "There is no endpoint kennel-noendpoint. Deploy one: invoke sm.deploy" in refused.err, command
 
 
+def test_model_of_an_oci_image_is_refused(make_stack, sandbox):
+    """AWS refuses the manifests that Docker 29 writes by default; the sandbox accepted them."""
+    cli, name = make_stack("oci"), "oci"
+    (sandbox / "images" / name / "environment" / "bin").mkdir(parents=True)
+    (sandbox / "images" / name / "image.json").write_text(json.dumps({"workdir": "/", "entrypoint": ["none"]}))
+    repository = cli.account.call("ecr", "create_repository", repositoryName="kennel-oci")["repository"]
+    layer = {"mediaType": "application/vnd.oci.image.config.v1+json", "size": 1, "digest": f"sha256:{name}"}
+    manifest = {"schemaVersion": 2, "mediaType": docker.OCI_MANIFEST, "config": layer, "layers": [layer]}
+    cli.account.call("ecr", "put_image", repositoryName="kennel-oci", imageTag="t", imageManifest=json.dumps(manifest))
+    with pytest.raises(
+        AwsError, match="Unsupported manifest media type application/vnd.oci.image.manifest.v1.json for image"
+    ):
+        cli.account.call(
+            "sagemaker", "create_model", ModelName="oci", ExecutionRoleArn=cli.settings.role_arn("sagemaker-execution"),
+            PrimaryContainer={"Image": f"{repository['repositoryUri']}:t", "ModelDataUrl": "s3://none/none"},
+        )  # fmt: skip
+
+
 def test_model_is_evaluated_on_its_own_dataset(make_stack, pictures, monkeypatch):
     """A job that was split for other data than the current ones is measured on its own, or refused with both digests."""
     cli = make_stack("owndata")
-    plan.apply(bucket_setup.steps(bucket_setup.Facts(), cli.settings), cli.account, print)
+    plan.apply(partial(bucket_setup.steps, bucket_setup.Facts(), cli.settings), cli.account, print)
     own = push.push_dataset(cli.account, pictures).manifest.digest
     Image.new("RGB", (5, 5), "red").save(pictures / "train" / "dog" / "1.png")
     current = push.push_dataset(cli.account, pictures).manifest.digest

@@ -835,6 +835,7 @@ def guarded(allowed, denied=None, who="*"):
         (guarded(when("StringEquals", "s3:DataAccessPointAccount", ACCOUNT)), ""),
         (guarded(when("ArnLike", "aws:PrincipalArn", "arn:aws:iam::999999999999:role/ci-*"), who=FOREIGN), "of another account"),
         (guarded(when("ArnLike", "aws:PrincipalArn", f"{ROLE}/ci-*"), who=FOREIGN), ""),
+        (guarded(when("Bool", "aws:SecureTransport", "true")), "its policy allows everyone"),  # F18: "Enforce HTTPS", as an Allow
         ({"blocks": PRIVATE | {"IgnorePublicAcls": False}, "grants": [ANYONE]}, "its ACL allows everyone"),
         ({"blocks": PRIVATE, "grants": [ANYONE]}, ""),
     ],

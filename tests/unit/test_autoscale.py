@@ -7,6 +7,7 @@ import pytest
 from ops.core import plan as change
 from ops.core.errors import AwsError, OpsError
 from ops.core.finding import Finding
+from ops.core.paths import ROOT
 from ops.endpoint import plan as endpoint
 from ops.endpoint import scaling, scaling_diagnosis, teardown
 from ops.endpoint.scaling_diagnosis import Alarm, ScalingState
@@ -17,8 +18,16 @@ SCHEDULE = """endpoint:
     - {name: morning, when: "cron(45 7 ? * MON-FRI *)", timezone: Europe/Berlin, min_instances: 2, max_instances: 6}
     - {name: launch, when: "at(2026-12-01T09:00:00)", timezone: UTC, min_instances: 4, max_instances: 4}
 """
-PLAIN, CLOCKED = settings_of(), settings_of(text=SCHEDULE)
-BY_CONCURRENCY = settings_of(text="endpoint: {scaling_metric: concurrency, concurrency_per_instance: 3}\n")
+
+
+def changed(**endpoint):
+    """The original's settings, with others of the endpoint."""
+    return PLAIN.model_copy(update={"endpoint": PLAIN.endpoint.model_copy(update=endpoint)})
+
+
+PLAIN = settings_of(ROOT / "original.example.yaml")
+CLOCKED = changed(schedule=settings_of(text=SCHEDULE).endpoint.schedule)
+BY_CONCURRENCY = changed(scaling_metric="concurrency", concurrency_per_instance=3)
 NOW = datetime(2026, 11, 22, tzinfo=UTC)
 WHERE = {
     "ServiceNamespace": "sagemaker",
@@ -190,7 +199,7 @@ HIGH = Alarm("out", "h", "OK", 20.0, 3, 60, (4.0, 12.0, 25.0))
 FIRING = Alarm("out", "h", "ALARM", 20.0, 3, 60, (24.0, 32.0, 25.0))
 LOW = Alarm("in", "l", "OK", 18.0, 15, 60, (4.0,) * 15)
 GAPS = Alarm("in", "l", "INSUFFICIENT_DATA", 18.0, 15, 60, (4.0,) * 6 + (None,) * 9)
-QUIET = settings_of(text="endpoint: {scale_out_cooldown_s: 300, scale_in_cooldown_s: 300}\n")
+QUIET = changed(scale_out_cooldown_s=300, scale_in_cooldown_s=300)
 OURS = {"kennel-demo-invocations": scaling.build_policy_config(QUIET)}
 FULL = "It has its maximum of 2 instances"
 
@@ -274,6 +283,15 @@ def test_missing_schedules_and_useless_cooldowns_are_findings():
         ("note", "endpoint.scale_out_cooldown_s 20 has no effect", ""),
         ("note", "endpoint.scale_in_cooldown_s 20 has no effect", ""),
     ]
+
+
+def test_shipped_scaling_has_no_finding():
+    """Its cooldowns have an effect, with either metric."""
+    for metric in scaling.METRICS:
+        shipped = settings_of(text=f"endpoint: {{scaling_metric: {metric}}}")
+        policies = {scaling.derive_policy_name(shipped): scaling.build_policy_config(shipped)}
+        facts = scaling.Facts(scaling.resolve_bounds(shipped), policies)
+        assert list(scaling_diagnosis.findings(seen(facts), shipped)) == []
 
 
 @pytest.mark.parametrize(

@@ -1,11 +1,9 @@
 """Capacity: AWS's formulas by table, what the original's settings come to, and the picture."""
 
 import json
-import os
 import re
-import subprocess
-import sys
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import yaml
@@ -13,14 +11,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from ops.capacity import model
+from ops.capacity import coherence, model
 from ops.capacity.summary import as_data, describe_plan, describe_source
 from ops.commands.sm_capacity import parse_rate_or_time
-from ops.core.errors import OpsError
+from ops.core.errors import FINDINGS, AwsError, OpsError
 from ops.core.paths import ROOT
 from ops.releases.load_test import LoadTestResult
 from ops.reports import capacity_chart
-from tests.conftest import HOME, settings_of
+from tests.conftest import HOME, Cli, settings_of
 
 BY_HAND = ("--rps", "11", "--latency-ms", "1268.95")  # the duration is that of the original's screenshot
 ON_AMX = LoadTestResult(
@@ -39,10 +37,7 @@ RATES = st.floats(0.001, 1e6)
 
 @pytest.fixture(scope="module")
 def original():
-    return settings_of(
-        text="endpoint: {instance_type: ml.m5.large, min_instances: 1, max_instances: 2, invocations_per_instance: 20}\n"
-        "fn: {reserved: 10}\n"
-    )
+    return settings_of(ROOT / "original.example.yaml")
 
 
 def planned(settings, rps=11.0, ms=1268.95, traffic=None):
@@ -58,14 +53,12 @@ def said(plan, measured):
     return [finding.message for finding in model.findings(plan, measured)]
 
 
-def ran(*words, ok=True):
-    """In a process of its own, with no AWS that could be asked."""
+def ran(*words):
+    """With no AWS that could be asked."""
     settings = HOME / "nowhere.yaml"
-    settings.write_text(yaml.safe_dump({"aws": {"config_file": str(HOME / "no" / "config")}}))
-    argv = [sys.executable, "-m", "invoke", "-f", str(settings), "sm.capacity", *words]
-    done = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, timeout=100, env=os.environ)
-    assert not ok or done.returncode in (0, 7), done.stderr
-    return done
+    original = yaml.safe_load((ROOT / "original.example.yaml").read_text())
+    settings.write_text(yaml.safe_dump(original | {"aws": {"config_file": str(HOME / "no" / "config")}}))
+    return Cli(settings)("sm.capacity", *words, ok=False)
 
 
 @pytest.mark.parametrize(
@@ -110,6 +103,89 @@ def test_original_settings_admit_12_times_what_they_plan(original):
     assert finding.fix == "Set endpoint.invocations_per_instance to 330; then: invoke sm.autoscale"
     assert plan.instances(plan.as_set) == 24
     assert plan.instances(plan.target) == 2
+
+
+@pytest.mark.parametrize(("rps", "ms"), [(11.0, 1268.95), (11.0, 141.0), (8.0, 200.0), (600.0, 52.0), (5000.0, 51.0)])
+def test_shipped_settings_are_coherent(rps, ms):
+    """aws.example.yaml is left out: it reserves nothing, as a new account can reserve nothing, and the account's own limit counts.
+
+    From the original's ResNet-50 to the demo's tiny network, whose calls are limited to ten a second and environment."""
+    settings = settings_of()
+    assert said(*planned(settings, rps, ms)) == []
+    assert coherence.find_incoherence(model.from_flags(rps, ms, "ml.m5.large"), settings) == []
+    by_concurrency = changed(settings, "endpoint", scaling_metric="concurrency")
+    assert said(*planned(by_concurrency, rps, ms)) == []
+
+
+def test_concurrency_target_is_compared_with_the_calls_at_once(original):
+    settings = changed(original, "endpoint", scaling_metric="concurrency")
+    (finding,) = model.findings(*planned(settings))
+    assert finding.message == "The function runs 10 calls at once; the endpoint's scaling target covers 4 (2 x 2)."
+    assert (
+        finding.fix
+        == "Set endpoint.max_instances to 5 (or fn.reserved to 4, then invoke lambda.deploy); then: invoke sm.autoscale"
+    )
+    for section, more in (("endpoint", {"max_instances": 5}), ("fn", {"reserved": 4})):
+        assert said(*planned(changed(settings, section, **more))) == []
+
+
+@pytest.fixture
+def compare(monkeypatch, capsys):
+    """Compares settings with a release that was measured at 11 requests a second; returns the account and what was printed."""
+    monkeypatch.setattr(coherence.probe, "find_live_release", lambda account: None)
+    monkeypatch.setattr(
+        coherence.build, "read_load_test", lambda account, release: model.from_flags(11, 1269, "ml.m5.large")
+    )
+
+    def run(settings, because="", bounds=None):
+        limits = {"AccountLimit": {"UnreservedConcurrentExecutions": 10}}  # as a new account has
+        account = SimpleNamespace(settings=settings, because="", call=lambda service, call: limits)
+        coherence.require_coherence(account, because, bounds)
+        return account.because, capsys.readouterr().err
+
+    return run
+
+
+def test_incoherent_limits_need_a_reason(compare, original):
+    with pytest.raises(
+        OpsError, match=r"nothing was changed\. Set endpoint\.invocations_per_instance to 330.* --because"
+    ) as refused:
+        compare(original)
+    assert refused.value.code == FINDINGS
+    because, printed = compare(original, "for an hour")
+    assert because == "for an hour"
+    assert "Warning: The function admits 472 requests a minute; the endpoint's scaling target covers 40" in printed
+    assert compare(settings_of()) == ("", "")
+    assert compare(changed(original, "fn", reserved=0)) == ("", "")
+
+
+def test_without_a_reservation_the_account_is_the_limit(compare, original):
+    unreserved = changed(original, "fn", reserved=None)
+    assert "The function admits 472 requests a minute" in compare(unreserved, "a new account")[1]
+    assert compare(changed(unreserved, "endpoint", invocations_per_instance=330)) == ("", "")
+
+
+def test_bounds_for_now_are_compared_in_place_of_the_settings(compare, original):
+    coherent = changed(original, "endpoint", invocations_per_instance=330)
+    assert compare(coherent, bounds=(1, 2)) == ("", "")
+    with pytest.raises(OpsError, match=r"max_instances to 2"):
+        compare(coherent, bounds=(1, 1))
+
+
+def test_missing_measurement_is_said_and_a_denied_call_is_not_hidden(compare, monkeypatch, original):
+    def fail(error):
+        def read(account, release):
+            raise error
+
+        monkeypatch.setattr(coherence.build, "read_load_test", read)
+
+    fail(OpsError("Release a has no measurement."))
+    assert compare(original)[1].startswith(
+        "What the function admits was not compared with the endpoint's scaling: Release a"
+    )
+    fail(AwsError("GetObject", "AccessDenied", "no"))
+    with pytest.raises(AwsError):
+        compare(original)
 
 
 def test_advised_target_resolves_the_finding(original):
@@ -259,11 +335,11 @@ def test_plot_is_a_png_of_its_size(original, tmp_path, settings):
 
 def test_given_figures_need_no_aws(tmp_path):
     done = ran(*BY_HAND, "--out", str(tmp_path / "a.png"))
-    assert done.returncode == 7
-    assert "The function admits 472 requests a minute; the endpoint's scaling target covers 40 (2 x 20)." in done.stdout
-    assert "Given by flags, not measured: 11 requests a second for one ml.m5.large" in done.stdout
+    assert done.code == 7
+    assert "The function admits 472 requests a minute; the endpoint's scaling target covers 40 (2 x 20)." in done.out
+    assert "Given by flags, not measured: 11 requests a second for one ml.m5.large" in done.out
     assert (tmp_path / "a.png").stat().st_size > 10_000
-    found = json.loads(ran(*BY_HAND, "--json").stdout)
+    found = json.loads(ran(*BY_HAND, "--json").out)
     assert found["function"]["admitted_per_minute"] == 472
     assert found["covered_per_minute"] == {"as_set": 40, "advised": 660, "limit": 1320.0}
     assert found["target"] == {"advised": 330, "as_set": 20, "as_set_share_of_limit": 0.0303}
@@ -283,10 +359,10 @@ def test_given_figures_need_no_aws(tmp_path):
     ],
 )
 def test_invalid_flags_are_rejected_in_a_sentence(words, why):
-    done = ran(*words, ok=False)
-    assert done.returncode == 1
-    assert why in done.stderr
-    assert "Traceback" not in done.stderr
+    done = ran(*words)
+    assert done.code == 1
+    assert why in done.err
+    assert "Traceback" not in done.err
 
 
 @pytest.mark.parametrize("text", ["", "abc", "nan", "inf", "-1", "0", "1e9"])

@@ -40,6 +40,23 @@ def test_aws_example_is_valid_on_top_of_them():
         ("stack", "name", "Prod_1", "stack.name: string should match"),
         ("stack", "name", "demo-b", "stack.name: string should match"),  # kennel-demo-* would be its names too
         ("train", "flip", "yes", "train.flip: input should be a valid boolean, got 'yes'"),
+        *(
+            ("fn", "urls", value, "fn.urls: must be off, public, or a list of hosts")
+            for value in (
+                True,
+                "on",
+                [],
+                ["127.0.0.1"],
+                ["A.example"],
+                ["a.example:443"],
+                ["https://a.example"],
+                ["*.example"],
+                [5],
+                {},
+            )
+        ),
+        ("fn", "urls", ["a.example", "a.example"], "fn.urls: must not name a.example twice"),
+        ("fn", "urls", [f"a{number}.example" for number in range(300)], "fn.urls: must have at most 2048 letters"),
         ("fn", "response", "json", "fn.response: input should be 'plain' or 'original', got 'json'"),
     ],
 )
@@ -50,6 +67,22 @@ def test_wrong_setting_is_named(section, key, value, words):
         load(values)
     assert words in str(error.value)
     assert "Nothing was touched" in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("value", "kept"),
+    [
+        (False, "off"),
+        ("off", "off"),
+        ("public", "public"),
+        (["a.example", "b-c.example"], "a.example,b-c.example"),
+        ("a.example,b.example", "a.example,b.example"),
+    ],
+)
+def test_fetched_hosts_are_kept_as_the_function_reads_them(value, kept):
+    values = copy.deepcopy(SHIPPED)
+    values["fn"]["urls"] = value
+    assert load(values).fn.urls == kept
 
 
 MORNING = {"name": "m", "when": "cron(0 8 ? * MON-FRI *)", "timezone": "UTC", "min_instances": 2, "max_instances": 4}

@@ -79,6 +79,7 @@ def test_each_fault_and_its_values_are_in_the_readme():
 def test_clear_says_what_has_ended_and_what_has_not():
     said = drills.describe_injected("clear", {"calls": ["CreateRole"], "capacity": []})
     assert said.startswith("Faults of calls and of capacity have ended: calls CreateRole, capacity none. ")
+    assert drills.describe_injected("slow", {"lag_s": 0.0}).startswith("Fault slow has ended")
     assert "Fault slow is set" in drills.describe_injected("slow", {"lag_s": 3.0})
     assert "To end it: invoke sandbox.fault slow --set seconds=0" in drills.describe_injected("slow", {"lag_s": 3.0})
 

@@ -202,6 +202,10 @@ def test_spot_is_requested_before_on_demand():
     assert walked([NONE] * 4 + [None], ON_SPOT)[-2:] == ["spot g5.xlarge subnet-b", "demand g4dn.xlarge subnet-a"]
 
 
+def test_spot_price_above_on_demand_counts_as_no_capacity():
+    assert walked(["SpotMaxPriceTooLow"] * 4 + [None], ON_SPOT)[-1] == "demand g4dn.xlarge subnet-a"
+
+
 def test_zone_without_the_type_is_skipped():
     offered = frozenset({("g4dn.xlarge", "us-east-1b")})
     assert walked([None], offered=offered) == ["demand g4dn.xlarge subnet-b"]

@@ -3,16 +3,10 @@
 from pathlib import Path
 
 import dataset
-import fit
-import loader
-import model
 import pytest
-import torch
-from metrics import Tally
-from preprocess import Preprocess
 
 from bench import resume
-from tests.e2e.flaws import f3, f4, f5, f7, f8
+from tests.e2e.flaws import f4, f5, f7
 
 
 def judged(check, ours, flawed):
@@ -27,8 +21,24 @@ def data(tmp_path_factory):
     return resume.write_noise_pictures(tmp_path_factory.mktemp("flaws") / "data")
 
 
-SCORES = torch.randn(836, 7, generator=torch.Generator().manual_seed(0))
-LABELS = torch.randint(0, 7, (836,), generator=torch.Generator().manual_seed(1))
+pytestmark = pytest.mark.xdist_group("torch")  # one worker loads it for all these files
+
+
+@pytest.fixture(scope="module", autouse=True)
+def load_torch():
+    """Load torch when the first test of this file runs: at the collection each of pytest's workers would load it."""
+    global LABELS, Preprocess, SCORES, Tally, f3, f8, fit, loader, model, torch
+    import fit
+    import loader
+    import model
+    import torch
+    from metrics import Tally
+    from preprocess import Preprocess
+
+    from tests.e2e.flaws import f3, f8
+
+    SCORES = torch.randn(836, 7, generator=torch.Generator().manual_seed(0))
+    LABELS = torch.randint(0, 7, (836,), generator=torch.Generator().manual_seed(1))
 
 
 def figures(scores, labels, batch):

@@ -14,7 +14,8 @@ from iampolicy.explain.error_parser import Question, parse
 from iampolicy.explain.simulation import DecisionInput
 from iampolicy.policy.document import parse_policy
 from iampolicy.policy.evaluate import Caller, Request, Rights
-from ops.core.errors import AwsError
+from ops.core.errors import DENIED, AwsError
+from ops.core.task import explain_error
 from ops.iam import expectations, roles
 from ops.iam.explain import (
     LINES,
@@ -401,6 +402,28 @@ def test_resource_without_its_path_names_the_right_arn(text):
 )
 def test_what_the_pasted_text_names_needs_no_flags(text, asked):
     assert parse(text).questions[0] == asked
+
+
+@pytest.mark.parametrize(
+    "reason",
+    [
+        f"User: {ME} is not authorized to perform: s3:GetObject on resource: arn:aws:s3:::{BUCKET}/k",
+        f"User: {ME} is not authorized to perform: s3:GetObject on resource: arn:aws:s3:::{BUCKET}/k because no identity-based policy allows the s3:GetObject action.",
+        f"Access Denied s3://{BUCKET}/k",
+    ],
+    ids=["plain", "because", "s3"],
+)
+def test_hint_of_a_denial_is_not_part_of_the_request(reason):
+    error = AwsError("GetObject", "AccessDenied", reason)
+    hinted = explain_error(error)
+    assert (str(hinted).count("Find out why: invoke runbook.show iam-denied"), hinted.code) == (1, DENIED)
+    assert parse(f"{hinted}\n") == parse(str(error))
+    assert explain_error(hinted) is hinted
+
+
+def test_denial_that_names_a_command_gets_no_second_one():
+    error = AwsError("AssumeRole", "AccessDenied", "no. What is missing: invoke doctor")
+    assert explain_error(error) is error
 
 
 def test_failed_download_of_a_job_is_explained_without_flags():

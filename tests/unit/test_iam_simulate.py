@@ -44,7 +44,7 @@ def test_role_is_found_by_folder_name_arn_or_session(name):
     ("name", "says"),
     [
         ("operater", "Did you mean operator?"),
-        ("zzzzz", "There are "),
+        ("zzzzz", "The stack.s roles: "),
         (f"arn:aws:sts::999999999999:assumed-role/{SETTINGS.build_role_name('operator')}/me", "no role or user"),
         ("arn:", "no role or user"),
     ],

@@ -1,7 +1,10 @@
 """The serving container's image: the plan by equality, Dockerfiles followed line by line, builds that really build and fail."""
 
 import io
+import re
+import shlex
 import zipfile
+from types import SimpleNamespace
 
 import pytest
 
@@ -96,6 +99,65 @@ def test_new_role_is_retried_and_a_missing_one_is_named():
         walk(["something else"])
 
 
+@pytest.mark.parametrize(
+    ("kind", "ok"),
+    [
+        ("application/vnd.docker.distribution.manifest.v2+json", True),
+        ("application/vnd.oci.image.manifest.v1+json", False),
+        ("application/vnd.oci.image.index.v1+json", False),
+        ("application/vnd.docker.distribution.manifest.list.v2+json", False),
+    ],
+)
+def test_only_images_that_sagemaker_accepts_are_used(kind, ok):
+    image = {"imageSizeInBytes": 5, "imageManifestMediaType": kind}
+    account = SimpleNamespace(settings=SETTINGS, call_or_none=lambda *_, **__: {"imageDetails": [image]})
+    if ok:
+        assert image_build.read_image_size(account, TAG) == 5
+        return
+    delete = "aws ecr batch-delete-image --region us-east-1 --repository-name kennel-serving --image-ids imageTag=aaaaaaaaaaaa"
+    with pytest.raises(OpsError, match=rf"manifest of type {re.escape(kind)}.*{delete}; then invoke sm\.image"):
+        image_build.facts(account, TAG)
+
+
+def test_account_that_may_build_nothing_is_explained():
+    """AWS lets many new accounts build nothing, and its words do not say what to do."""
+
+    def refuse(step):
+        raise AwsError(
+            "StartBuild", "AccountLimitExceededException", "Cannot have more than 0 builds in queue for the account"
+        )
+
+    with pytest.raises(
+        OpsError, match=r"more than 0 builds .* a quota of 0\. Raise it as runbooks/build-the-image\.md"
+    ):
+        list(plan.walk_steps(image_build.steps(image_build.Facts(TAG, **READY), SETTINGS), refuse))
+
+
+@pytest.mark.parametrize(
+    ("output", "pushed"),
+    [
+        ("type=image,name=r/n:t,oci-mediatypes=false,push=true", docker.MANIFEST),
+        ("type=image,name=r/n:t,push=true", docker.OCI_MANIFEST),
+        ("type=image,name=r/n:t", None),
+    ],
+)
+def test_manifest_has_the_media_type_that_was_asked_for(monkeypatch, tmp_path, output, pushed):
+    """The stand-in is like Docker 29, which writes OCI's media types unless the build says otherwise."""
+    done = []
+    monkeypatch.setattr(docker, "build", lambda name, folder: done.append(name))
+    monkeypatch.setattr(docker, "push_image", lambda name, media_type: done.append(media_type))
+    words = ["docker", "buildx", "build", "--provenance=false", "--sbom=false", "--output", output, str(tmp_path)]
+    assert docker.main(words) == 0
+    assert done == ["r/n:t", *([pushed] if pushed else [])]
+
+
+def test_builds_ask_for_a_manifest_that_sagemaker_accepts():
+    (line,) = [line for line in image_build.BUILDSPEC.splitlines() if "docker buildx" in line]
+    words = shlex.split(line.strip().removeprefix("- "))
+    assert docker.parse_output(words[-2])["oci-mediatypes"] == "false"
+    assert {"--provenance=false", "--sbom=false"} <= set(words)  # attestations make an index of the image
+
+
 def test_package_is_reproducible_and_holds_the_folder():
     """The package is the same bytes every time, and holds the folder."""
     assert image_build.package_serving() == image_build.package_serving()
@@ -109,7 +171,8 @@ def test_shipped_dockerfile_is_supported_by_the_sandbox():
     found = docker.parse_dockerfile((ROOT / "serving" / "Dockerfile").read_text())
     words = [word for _, word, _ in found]
     assert words[0] == "FROM"
-    assert {"USER", "ENTRYPOINT"} <= set(words)
+    assert "ENTRYPOINT" in words
+    assert "USER" not in words  # SageMaker expects containers to start as root
     assert ("COPY", "*.py ./") in [(word, rest) for _, word, rest in found]
 
 

@@ -2,12 +2,20 @@
 
 import numpy as np
 import pytest
-import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from ledger import Ledger, LedgerError, summarise_passes
-from metrics import Tally
-from sklearn import metrics as theirs
+
+pytestmark = pytest.mark.xdist_group("torch")  # one worker loads it for all these files
+
+
+@pytest.fixture(scope="module", autouse=True)
+def load_torch():
+    """Load torch when the first test of this file runs: at the collection each of pytest's workers would load it."""
+    global Ledger, LedgerError, Tally, summarise_passes, theirs, torch
+    import torch
+    from ledger import Ledger, LedgerError, summarise_passes
+    from metrics import Tally
+    from sklearn import metrics as theirs
 
 
 class Alone:
@@ -46,7 +54,7 @@ def test_figures_equal_those_of_scikit_learn(count, classes, seed, batch, parts)
         for start in range(rank, count, parts * batch):
             mine = list(range(start, min(start + parts * batch, count), parts))
             own.add(scores[mine], labels[mine])
-        for name in ("confusion", "bins", "loss", "top"):
+        for name in ("confusion", "bins", "loss", "top", "right"):
             setattr(whole, name, getattr(whole, name) + getattr(own, name))
     found, answers, chances = whole.compute_figures(), scores.argmax(1).numpy(), scores.double().softmax(1).numpy()
     assert found["pictures"] == count
@@ -72,6 +80,17 @@ def test_calibration_error_compares_confidence_and_accuracy():
     right = Tally(2)
     right.add(sure, torch.zeros(10, dtype=torch.long))
     assert right.compute_figures()["calibration_error"] == pytest.approx(0, abs=1e-6)
+
+
+def test_most_right_answers_reach_the_certain_probability():
+    """19 of the 20 right answers reach it, and the next step is too much; wrong answers do not count."""
+    tally = Tally(2)
+    chances = torch.cat([torch.linspace(0.60, 0.98, 20), torch.full((5,), 0.55)]).double()
+    tally.add(torch.stack([chances, 1 - chances], 1).log(), torch.tensor([0] * 20 + [1] * 5))
+    assert tally.compute_figures()["certain_from"] == pytest.approx(0.62, abs=0.0011)
+    none_right = Tally(2)
+    none_right.add(torch.tensor([[5.0, 0.0]]), torch.tensor([1]))
+    assert none_right.compute_figures()["certain_from"] == 1.0
 
 
 def test_pass_over_each_picture_once_is_complete():

@@ -11,7 +11,7 @@ from ops.core.errors import AwsError, OpsError
 from ops.endpoint import plan, status
 from ops.endpoint.status import Status, describe_metrics, describe_status
 from ops.jobs import follow, training_jobs
-from ops.releases import build, history
+from ops.releases import build, history, trained_model
 from ops.releases.records import ReleaseSummary
 from ops.stack import checks
 from tests.conftest import settings_of
@@ -49,6 +49,30 @@ def test_job_of_another_stack_is_never_described():
     account.call_or_none = lambda *args, **kwargs: pytest.fail("AWS was called")
     with pytest.raises(OpsError, match="No job of this stack is called payroll"):
         training_jobs.describe_existing(account, "payroll")
+
+
+@pytest.mark.parametrize(
+    ("job", "command"),
+    [
+        ("kennel-demo-sm1-1a2b3c4d", "invoke sm.train --again"),
+        ("kennel-demo-sm2-1a2b3c4d-2", "invoke sm.train --again --instances 2"),
+        ("kennel-demo-box1-1a2b3c4d", "invoke ec2.train --again"),
+    ],
+)
+def test_lost_model_is_trained_again_not_found_again(job, command):
+    account = account_of()
+    account.bucket = SimpleNamespace(name="b", head=lambda key: None, keys=lambda prefix: [f"{prefix}output/log"])
+    with pytest.raises(OpsError) as error:
+        trained_model.fetch_model(account, job)
+    assert f"is missing. Train it again: {command}. See: invoke runbook.show artefact-missing" in str(error.value)
+
+
+@pytest.mark.parametrize("job", ["nosuch", "kennel-demo-sm1-1a2b3c4e"])
+def test_model_of_an_unknown_job_names_the_job(job):
+    account = account_of()
+    account.bucket.head, account.bucket.keys = lambda key: None, lambda prefix: []
+    with pytest.raises(OpsError, match=f"No job of this stack is called {job}"):
+        trained_model.fetch_model(account, job)
 
 
 def test_endpoint_log_group_that_is_gone_is_named():
@@ -170,6 +194,51 @@ def test_doctor_looks_at_log_groups(monkeypatch, groups, ok, found, fix):
 
 
 @pytest.mark.parametrize(
+    ("allowed", "unreserved", "reserved", "ok", "room"),
+    [(1000, 1000, None, True, 900), (10, 10, None, False, 0), (105, 95, 10, True, 5), (106, 106, None, False, 6)],
+    ids=["usual", "new account", "reserved before", "too little"],
+)
+def test_doctor_says_what_lambda_allows(monkeypatch, allowed, unreserved, reserved, ok, room):
+    """A new account runs 10 calls at once, and lambda.deploy as shipped would stop."""
+    limit = {"ConcurrentExecutions": allowed, "UnreservedConcurrentExecutions": unreserved}
+    account = account_of({} if reserved is None else {"ReservedConcurrentExecutions": reserved})
+    account.call = lambda *_: {"AccountLimit": limit}
+    monkeypatch.setattr(checks, "Account", lambda settings, role: account)
+    monkeypatch.setattr(account, "settings", settings_of(text="fn: {reserved: 10}\n"))
+    found = checks.check_concurrency(account)
+    assert found.ok is ok
+    assert found.found.startswith(
+        f"Lambda runs {allowed} calls at once in this account; fn.reserved may be {room} at most"
+    )
+    assert ("set fn.reserved to null" in found.fix) is not ok
+
+
+@pytest.mark.parametrize(
+    ("marks", "verdict"),
+    [
+        ((True, False), "All 2 checks passed."),
+        ((True, True), "No check failed; 1 of 2 are for later."),
+        ((False, True), "1 of 2 checks failed."),
+    ],
+    ids=["ok", "later", "failed"],
+)
+def test_doctor_tells_later_from_ok_and_failed(marks, verdict):
+    ok, later = marks
+    found = [checks.Check("roles", ok, "x"), checks.Check("image", True, "not built", "invoke sm.image", later)]
+    assert checks.summarise(found) == verdict
+    assert [one.state for one in found] == ["ok" if ok else "FAILED", "later" if later else "ok"]
+
+
+def test_doctor_names_an_image_that_sagemaker_refuses(monkeypatch):
+    account = account_of({"imageDetails": [{"imageManifestMediaType": "application/vnd.oci.image.manifest.v1+json"}]})
+    monkeypatch.setattr(checks, "Account", lambda settings, role: account)
+    found = checks.check_serving_image(account)
+    assert (found.name, found.ok) == ("image", False)
+    assert "has a manifest of type application/vnd.oci.image.manifest.v1+json" in found.found
+    assert found.fix.endswith("; then invoke sm.image")
+
+
+@pytest.mark.parametrize(
     ("refused", "said"),
     [
         (0, "refused (4xx): 0 of 12 requests"),
@@ -180,3 +249,19 @@ def test_metrics_count_refused_requests(refused, said):
     point = {"minute": "17:36", "requests": 6.0, "each": 6.0, "errors_5xx": 0.0, "p50_ms": 1.0, "p99_ms": 2.0}
     points = [point | {"errors_4xx": 0.0}, point | {"errors_4xx": float(refused)}]
     assert describe_metrics(account_of(), points, []).splitlines()[-1] == said
+
+
+@pytest.mark.parametrize(
+    ("errors", "p99", "page"), [(0, 9000, "endpoint-latency"), (99, 10, "endpoint-5xx"), (99, 9000, "endpoint-5xx")]
+)
+def test_metrics_above_a_limit_name_their_page(errors, p99, page):
+    point = {
+        "minute": "17:36",
+        "requests": 9,
+        "each": 9,
+        "errors_4xx": 0,
+        "errors_5xx": errors,
+        "p50_ms": 5,
+        "p99_ms": p99,
+    }
+    assert f"17:36. Why: invoke runbook.show {page}\n" in describe_metrics(account_of(), [point], ["17:36"])

@@ -2,25 +2,32 @@
 
 import hashlib
 
-import model
 import pytest
-import torch
-from frozen import Frozen
-from preprocess import Preprocess
-from safetensors.torch import save_file
-from vision import models
 
-ALL = models.list_models(module=models)
+pytestmark = pytest.mark.xdist_group("torch")  # one worker loads it for all these files
 
 
-@pytest.mark.parametrize("head", model.HEADS)
-def test_every_architecture_has_our_head_and_a_last_block(head):
+@pytest.fixture(scope="module", autouse=True)
+def load_torch():
+    """Load torch when the first test of this file runs: at the collection each of pytest's workers would load it."""
+    global Frozen, Preprocess, model, models, save_file, torch
+    import model
+    import torch
+    from frozen import Frozen
+    from preprocess import Preprocess
+    from safetensors.torch import save_file
+    from vision import models
+
+
+def test_every_architecture_has_our_head_and_a_last_block():
     """On torch's `meta` device, where weights have shapes and no memory. regnet computes with numbers while it is built."""
-    for arch in ["resnet_tiny", *(name for name in ALL if not name.startswith("regnet"))]:
+    for arch in ["resnet_tiny", *(name for name in models.list_models(module=models) if not name.startswith("regnet"))]:
         with torch.device("meta"):
-            network = model.build(arch, 133, head, "last").eval()
+            network = model.build(arch, 133, "linear", "last").eval()
             side = 299 if arch == "inception_v3" else 224
-            assert network(torch.zeros(2, 3, side, side)).shape == (2, 133), arch
+            features = network.backbone(torch.zeros(2, 3, side, side))
+            for head in (network.head, model.make_head("mlp", network.head.in_features, 133)):
+                assert head(features).shape == (2, 133), arch
         trained = sum(p.numel() for p in network.backbone.parameters() if p.requires_grad)
         assert 0 < trained < model.count_weights(network.backbone), arch
 
@@ -91,12 +98,18 @@ def test_pickle_with_code_is_not_executed(tmp_path):
     assert not (tmp_path / "ran").exists()
 
 
-@pytest.mark.parametrize("arch", ["resnet18", "mobilenet_v3_small", "vit_b_32"])
+def build_small_vit():
+    """A vision transformer of two small layers: those of vit_b_32 differ in size and number alone."""
+    network = models.VisionTransformer(64, patch_size=16, num_layers=2, num_heads=2, hidden_dim=32, mlp_dim=64)
+    return model.remove_last_layer(network, "vit")[0]
+
+
+@pytest.mark.parametrize("arch", ["resnet18", "mobilenet_v3_small", "vit"])
 def test_fast_frozen_part_gives_the_features_of_the_backbone(arch, monkeypatch):
     monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "AVX512_CORE")  # fp32
     torch.manual_seed(0)
-    side = 224 if arch.startswith("vit") else 64
-    backbone = model.build(arch, 2).backbone.eval()
+    side = 64
+    backbone = (build_small_vit() if arch == "vit" else model.build(arch, 2).backbone).eval()
     preprocess = Preprocess(side)
     pictures = torch.randint(0, 256, (5, 3, side, side), dtype=torch.uint8)
     frozen = Frozen(backbone, preprocess, torch.device("cpu"), batch=4)

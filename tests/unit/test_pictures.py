@@ -9,16 +9,12 @@ import time
 import zipfile
 import zlib
 
-import card
 import numpy as np
 import picture as serving
 import pytest
-import torch
-import train
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageFile
-from preprocess import Preprocess
 
 import imaging
 from imaging import PictureError
@@ -26,6 +22,19 @@ from ops.core.paths import ROOT
 from ops.datasets.image_check import inspect_bytes
 from ops.jobs import spec
 from ops.releases import image_build
+
+pytestmark = pytest.mark.xdist_group("torch")  # one worker loads it for all these files
+
+
+@pytest.fixture(scope="module", autouse=True)
+def load_torch():
+    """Load torch when the first test of this file runs: at the collection each of pytest's workers would load it."""
+    global Preprocess, card, torch, train
+    import card
+    import torch
+    import train
+    from preprocess import Preprocess
+
 
 CARD = {"pixels": 16, "mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ops.core import plan, pricing
+from ops.core import plan, pricing, running
 from ops.core.errors import AwsError, OpsError
 from ops.core.plan import Change, PlanError, Unknown, Wait
 from tests.conftest import settings_of
@@ -216,6 +216,16 @@ def test_unknown_price_is_nan_and_prints_a_question_mark():
     assert math.isnan(unknown)
     assert (pricing.format_price(unknown, 2), pricing.round_price(unknown, 2)) == ("?", None)
     assert pricing.price_instances("sagemaker", "ml.m5.large", 2) == 0.23
+
+
+def test_prices_of_another_region_are_reported_once(monkeypatch, capsys):
+    pricing.read_prices.cache_clear()
+    monkeypatch.setattr(running, "region", "eu-central-1")
+    assert [pricing.price_instances("sagemaker", "ml.m5.large") for _ in range(2)] == [0.115, 0.115]
+    pricing.price_alarm()
+    assert capsys.readouterr().err == (
+        "ops/core/pricing.toml has no prices of eu-central-1: those shown are of us-east-1, and differ by some per cent.\n"
+    )
 
 
 def test_settings_build_the_role_arn():

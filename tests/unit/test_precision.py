@@ -1,9 +1,17 @@
 """bf16 by evidence: what is rounded, what is counted, and what that proves."""
 
-import precision
 import pytest
-import torch
-from torch import nn
+
+pytestmark = pytest.mark.xdist_group("torch")  # one worker loads it for all these files
+
+
+@pytest.fixture(scope="module", autouse=True)
+def load_torch():
+    """Load torch when the first test of this file runs: at the collection each of pytest's workers would load it."""
+    global nn, precision, torch
+    import precision
+    import torch
+    from torch import nn
 
 
 def test_simulated_bf16_rounds_and_restores_the_weights():

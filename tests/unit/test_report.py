@@ -141,6 +141,13 @@ def folder(tmp_path):
     return folder_of(tmp_path / "model", ["cat", "dog", "red fox"])
 
 
+@pytest.fixture(scope="module")
+def report(tmp_path_factory):
+    """(the folder, what was read, the page) of a model on which all is well; drawn once, for tests that only look."""
+    folder = folder_of(tmp_path_factory.mktemp("report") / "model", ["cat", "dog", "red fox"])
+    return folder, *drawn(folder)
+
+
 def test_every_plot_is_written_beside_the_model(folder):
     found = results.read_results("kennel-job", folder)
     plots = drawing.draw_plots(found, {}, folder)
@@ -154,8 +161,8 @@ def test_every_plot_is_written_beside_the_model(folder):
     assert not list(folder.glob("*.part"))
 
 
-def test_page_loads_nothing_and_runs_nothing(folder):
-    _, source = drawn(folder)
+def test_page_loads_nothing_and_runs_nothing(report):
+    *_, source = report
     seen = Page(source)
     assert "://" not in re.sub(r'"data:image/png;base64,[^"]*"', "", source)
     assert len(seen.refers) == 4
@@ -198,9 +205,9 @@ def test_hostile_names_are_shown_as_text(tmp_path):
     assert "\u202e" not in source
 
 
-def test_headline_precedes_the_plots_and_names_the_origin(folder):
+def test_headline_precedes_the_plots_and_names_the_origin(report):
     """The headline comes before the plots, and says where the model is from."""
-    found, source = drawn(folder)
+    _, found, source = report
     head = " ".join(Page(source[: source.index("<img")]).texts)
     for part in (
         "kennel-job",

@@ -30,6 +30,10 @@ INCIDENTS = {
     "endpoint-stuck",
     "iam-denied",
     "iam-passrole",
+    "lambda-errors",
+    "lambda-memory",
+    "lambda-provisioned",
+    "lambda-throttled",
     "leaked-key",
     "training-failed",
     "training-stuck",
@@ -135,11 +139,11 @@ def test_layout_keeps_lists_and_headings():
 @pytest.mark.parametrize(
     ("page", "message"),
     [
-        ("endpoint-4xx", 'AWS refused invoke_endpoint: ModelError: Received client error (400) from primary with message "no"'),
+        ("endpoint-4xx", 'AWS refused InvokeEndpoint: ModelError: Received client error (400) from primary with message "no"'),
         ("endpoint-4xx", "The function answers 415: content type text/plain; send one of image/jpeg"),
         ("endpoint-5xx", 'ModelError: Received server error (503) from primary with message "no healthy instance"'),
         ("artefact-missing", "The file of release 33345056614a in S3 is missing or changed. Rebuild it: invoke sm.deploy --job j"),
-        ("artefact-missing", "There is no model of j: s3://b/jobs/j/output/model.tar.gz is missing. Train it: invoke sm.train"),
+        ("artefact-missing", "There is no model of j: s3://b/jobs/j/output/model.tar.gz is missing. Train it again: invoke sm.train --again"),
         ("logs-missing", "The log group /aws/sagemaker/Endpoints/kennel-demo is missing: it was deleted, or never created."),
         ("logs-missing", "no line in the log"),
         ("iam-denied", "x is not authorized to perform: s3:GetObject on resource: y because no identity-based policy allows it"),
@@ -148,6 +152,40 @@ def test_layout_keeps_lists_and_headings():
 )  # fmt: skip
 def test_page_is_found_by_the_message_as_printed(page, message):
     assert page in [match.page for match in runbooks.search_pages(message)]
+
+
+@pytest.mark.parametrize(
+    ("page", "words"),
+    [
+        ("endpoint-5xx", "502 the endpoint failed"),
+        ("endpoint-5xx", "503"),
+        ("endpoint-5xx", "timeout"),
+        ("endpoint-5xx", "timed out"),
+        ("endpoint-5xx", "Connection reset"),
+        ("endpoint-5xx", "connection refused"),
+        ("endpoint-5xx", "Throttling"),
+        ("endpoint-4xx", "answers 400"),
+        ("endpoint-4xx", "not a readable PNG or JPEG"),
+        ("artefact-missing", "file missing"),
+        ("iam-denied", "AccessDenied"),
+        ("iam-denied", "permission"),
+    ],
+)
+def test_first_page_found_is_the_incident(page, words):
+    assert runbooks.search_pages(words)[0].page == page
+
+
+def test_update_on_a_page_reads_as_the_plan_prints_it():
+    """The sample output of an update has the words of ops/endpoint/plan.py."""
+    plan = (ROOT / "ops" / "endpoint" / "plan.py").read_text()
+    samples = [
+        line for path in PAGES for line in path.read_text().splitlines() if "~ sagemaker.update_endpoint:" in line
+    ]
+    assert len(samples) >= 3
+    for line in samples:
+        what, rest = line.split("update_endpoint: ")[1].split(" … " if "…" in line else " kennel-", 1)
+        shift, watched = rest.split(", ", 1)[1].split("; ")
+        assert [words for words in (what, shift, watched) if words not in plan] == []
 
 
 def test_a_healthy_message_finds_no_incident():

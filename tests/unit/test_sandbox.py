@@ -17,6 +17,7 @@ from ops.core.errors import OpsError
 from sandbox import client, kept_state, processes, request_log, state
 from sandbox.faults import Fault, Faults
 from sandbox.http import routes
+from sandbox.sagemaker import endpoints
 from sandbox.world import Clock, World
 
 
@@ -94,26 +95,28 @@ def test_stale_state_file_is_no_sandbox(tmp_path, content):
 def test_up_after_a_crash_says_what_is_gone(tmp_path, capsys):
     (tmp_path / "state.json").write_text("{half")
     (tmp_path / "boxes").mkdir()
-    assert client.prepare_folder(tmp_path) is False
+    assert client.prepare_folder(tmp_path, "us-east-1") is False
     said = capsys.readouterr().err.splitlines()
     assert said == [
         "The last sandbox ended without sandbox.down, and everything in it is gone.",
         "Build the stack again: invoke demo, or invoke iam.apply data.up net.up",
     ]
     assert list(tmp_path.iterdir()) == []
-    assert client.prepare_folder(tmp_path) is False
+    assert client.prepare_folder(tmp_path, "us-east-1") is False
     assert capsys.readouterr().err == ""
 
 
 def test_kept_state_stays_until_it_is_read(tmp_path, capsys):
-    (tmp_path / state.KEPT_FILE).write_text(f"{state.fingerprint_code()}\n")
+    (tmp_path / state.KEPT_FILE).write_text(f"{state.fingerprint_code('us-east-1')}\n")
     (tmp_path / "boxes").mkdir()
     (tmp_path / "endpoints").mkdir()
-    assert client.prepare_folder(tmp_path) is True
+    assert client.prepare_folder(tmp_path, "us-east-1") is True
     assert sorted(path.name for path in tmp_path.iterdir()) == ["boxes", state.KEPT_FILE]
-    (tmp_path / state.KEPT_FILE).write_text("python 3.1, moto 1, sandbox 0\n")
+    with pytest.raises(OpsError, match="or in another region than eu-central-1"):
+        client.prepare_folder(tmp_path, "eu-central-1")
+    (tmp_path / state.KEPT_FILE).write_text("us-east-1, python 3.1, moto 1, sandbox 0\n")
     with pytest.raises(OpsError, match="written by another version"):
-        client.prepare_folder(tmp_path)
+        client.prepare_folder(tmp_path, "us-east-1")
     assert (tmp_path / "boxes").is_dir()
 
 
@@ -173,3 +176,25 @@ def test_keep_names_all_unfinished_work(tmp_path):
         assert part in str(refused.value)
     assert not world.is_stopping
     assert not (tmp_path / state.KEPT_FILE).exists()
+
+
+@pytest.mark.parametrize(("failures", "status"), [(1, "InService"), (1000, "Failed")])
+def test_new_endpoint_is_tried_for_minutes_of_the_clock(tmp_path, monkeypatch, failures, status):
+    """A program that ends before its first ping keeps the endpoint in Creating, until SageMaker gives up."""
+    monkeypatch.setattr(endpoints, "CREATION_S", 100.0)
+    monkeypatch.setattr(endpoints, "ANOTHER_TRY_S", 5.0)
+    world, tries, seen = World(tmp_path, "t"), [], set()
+    variant = {"VariantName": "all", "DesiredInstanceCount": 1}
+    record = SimpleNamespace(endpoint_name="e", production_variants=[variant], endpoint_status="Creating")
+    live = endpoints.LiveEndpoint(record)
+
+    def build(*_):
+        tries.append(world.clock.now())
+        seen.add(record.endpoint_status)
+        return None if len(tries) <= failures else endpoints.Fleet("config", "all", None)
+
+    monkeypatch.setattr(endpoints, "build_first_fleet", build)
+    world.clock.set_speed(100)
+    endpoints.start_first_fleet(world, None, live)
+    assert (record.endpoint_status, seen) == (status, {"Creating"})
+    assert status == "InService" or world.clock.now() - tries[0] >= 100

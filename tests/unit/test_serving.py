@@ -2,7 +2,11 @@
 
 import io
 import os
+import pwd
+import subprocess
+import sys
 import time
+from types import SimpleNamespace
 
 import engine
 import numpy as np
@@ -61,6 +65,45 @@ def test_wrong_golden_answers_are_listed():
 def test_busy_response_has_a_retry_after_header():
     response = server.build_error_response(503, "busy", {"Retry-After": server.RETRY_S})
     assert (response.status_code, response.headers["retry-after"]) == (503, "1")
+
+
+AS_ROOT = """
+import os, pathlib, sys, server
+def load(folder):
+    (folder / "release.json").read_text()
+    return type("Release", (), {"digest": "d", "classes": [], "precision": "fp32", "card": {}, "golden": None})()
+def run(*_, **__):
+    print(os.getresuid(), os.getresgid(), os.getgroups(), os.access(os.environ["OPT_ML"] + "/model", os.R_OK))
+server.load_engine, server.uvicorn.run, server.drop_privileges.__defaults__ = load, run, ("daemon",)
+sys.exit(server.main())
+"""
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+def test_release_is_read_as_root_and_served_as_a_user(tmp_path):
+    """SageMaker starts the container as root; whether another user could read /opt/ml/model is not documented."""
+    (tmp_path / "model").mkdir(mode=0o700)
+    (tmp_path / "model" / "release.json").write_text("{}")
+    environment = {"PYTHONPATH": os.pathsep.join(sys.path), "OPT_ML": str(tmp_path)}
+    ran = subprocess.run([sys.executable, "-c", AS_ROOT], env=environment, capture_output=True, text=True, check=True)
+    user = pwd.getpwnam("daemon")
+    assert ran.stdout.splitlines()[-1] == f"{(user.pw_uid,) * 3} {(user.pw_gid,) * 3} [] False"
+
+
+@pytest.mark.parametrize(
+    ("started_as", "user", "called"),
+    [(0, "found", ["setgroups []", "setgid 7", "setuid 8"]), (0, "missing", []), (1001, "found", [])],
+)
+def test_privileges_are_dropped_in_order(monkeypatch, started_as, user, called):
+    """The groups go first: after setuid, no process may change them."""
+    done = []
+    users = {"found": SimpleNamespace(pw_gid=7, pw_uid=8)}
+    monkeypatch.setattr(server.os, "geteuid", lambda: started_as)
+    monkeypatch.setattr(server.pwd, "getpwnam", users.__getitem__)
+    for name in ("setgroups", "setgid", "setuid"):
+        monkeypatch.setattr(server.os, name, lambda value, name=name: done.append(f"{name} {value}"))
+    server.drop_privileges(user)
+    assert done == called
 
 
 def test_bf16_needs_evidence_and_cpu_support(monkeypatch, tmp_path):

@@ -1,6 +1,7 @@
 """The settings' values: each has a pattern, a range or a list, and what passes all the same is listed here with the reason."""
 
 import copy
+import json
 import math
 import re
 
@@ -11,8 +12,10 @@ import yaml
 from ops.core import settings, settings_values
 from ops.core.errors import OpsError
 from ops.core.paths import ROOT
+from ops.iam import roles
 from tests.conftest import settings_of
 
+AWSS = "763104351884.dkr.ecr"  # AWS's own images
 SHIPPED = {k: v for k, v in yaml.safe_load((ROOT / "invoke.yaml").read_text()).items() if k != "tasks"}
 ARCHIVE = SHIPPED["data"]["archives"]["dogs"]
 ACTION = {"name": "m", "when": "rate(1 day)", "timezone": "UTC", "min_instances": 1, "max_instances": 2}
@@ -158,10 +161,11 @@ def test_architectures_are_those_of_torchvision():
         ("net.cidr", "10.20.0.0", "net.cidr: must be a network between /16"),
         ("net.zones", ["", ""], "net.zones.0: string should match pattern"),
         ("net.zones", [], "net.zones: list should have at least 2 items"),
-        ("net.zones", ["eu-west-1a", "us-east-1b"], "net.zones: eu-west-1a is not in aws.region us-east-1"),
-        ("aws.region", "eu-west-1", "net.zones: us-east-1a is not in aws.region eu-west-1"),
-        ("fn.provisioned", 12, "fn.provisioned 12 is above fn.reserved 10; set"),
-        ("fn.reserved", 0, "fn.provisioned 1 is above fn.reserved 0; set"),
+        ("net.zones", ["eu-west-1a", "us-east-1b"], "aws.region is us-east-1, but net.zones names eu-west-1a; name zones such as us-east-1a, or"),
+        ("aws.region", "eu-west-1", "aws.region is eu-west-1, but net.zones names us-east-1a, us-east-1b; name zones such as eu-west-1a, or"),
+        ("train.image", f"{AWSS}.eu-west-1.amazonaws.com/pytorch:2.13", "aws.region is us-east-1, but train.image is of eu-west-1; write"),
+        ("train.image", "public.ecr.aws/deep-learning-containers/pytorch:2.13", "train.image: string should match pattern"),
+        ("fn.provisioned", 12, "fn.provisioned 12 is above fn.reserved 2; set"),
         ("tune.lr_min", 0.1, "tune.lr_min 0.1 must be below tune.lr_max 0.1"),
     ],
 )  # fmt: skip
@@ -170,6 +174,43 @@ def test_a_wrong_value_is_explained_in_a_sentence(path, value, words):
         load(change(tuple(path.split(".")), value))
     assert words in str(error.value)
     assert str(error.value).count("\n") in (1, 2)
+
+
+def in_region(region, image="pytorch:2.13", zones=None):
+    zones = zones or [f"{region}a", f"{region}b"]
+    return settings_of(text=f"aws: {{region: {region}}}\nnet: {{zones: {zones}}}\ntrain: {{image: '{image}'}}\n")
+
+
+def test_one_sentence_names_all_that_is_not_of_the_region():
+    image = f"{AWSS}.us-west-2.amazonaws.com/pytorch:2.13"
+    with pytest.raises(OpsError) as error:
+        in_region("eu-central-1", image, ["us-east-1a", "us-east-1b"])
+    assert str(error.value).splitlines()[0] == (
+        "aws.region is eu-central-1, but net.zones names us-east-1a, us-east-1b and train.image is of us-west-2; "
+        "name zones such as eu-central-1a and write train.image without a registry, as in invoke.yaml, or correct aws.region"
+    )
+
+
+@pytest.mark.parametrize(
+    ("region", "account"),
+    [("eu-central-1", "763104351884"), ("eu-south-1", "692866216735"), ("me-west-1", "124382933778")],
+)
+def test_training_image_is_of_the_regions_registry(region, account):
+    """In Milan and Tel Aviv AWS has another account; a role that may pull from the usual one alone trains nothing there."""
+    settings = in_region(region)
+    assert settings.training_image == f"{account}.dkr.ecr.{region}.amazonaws.com/pytorch:2.13"
+    role = roles.read_role(roles.FOLDER / "sagemaker-execution", settings)
+    assert f"arn:aws:ecr:{region}:{account}:repository/pytorch" in json.dumps(role.permissions["permissions"].document)
+    assert f"arn:aws:ecr:{region}:{account}:repository/*" in json.dumps(role.boundary.document)
+
+
+def test_region_without_a_known_registry_wants_a_whole_name():
+    with pytest.raises(
+        OpsError, match=r"no registry of AWS's training images there; write the whole name of train.image"
+    ):
+        in_region("eu-west-9")
+    image = "111122223333.dkr.ecr.eu-west-9.amazonaws.com/mine@sha256:" + "0" * 64
+    assert in_region("eu-west-9", image).training_image == image
 
 
 def test_an_account_without_quotes_gets_a_hint():

@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 
 from ops.core.errors import OpsError
+from ops.core.paths import ROOT
 from ops.core.plan import Change, preview, walk_steps
 from ops.datasets.manifest import Manifest
 from ops.endpoint import alarms, plan, scaling, teardown
@@ -183,14 +184,13 @@ def test_endpoint_is_tagged_with_its_expiry():
     assert creation.dollars_per_hour == 0.115
 
 
-def test_defaults_equal_the_original_values():
-    assert (SETTINGS.endpoint.instance_type, SETTINGS.endpoint.min_instances, SETTINGS.endpoint.max_instances) == (
-        "ml.m5.large",
-        1,
-        2,
-    )
-    assert scaling.build_policy_config(SETTINGS)["TargetValue"] == 20.0
-    assert (SETTINGS.fn.reserved, SETTINGS.fn.provisioned) == (10, 1)
+def test_original_example_has_the_original_values():
+    original = settings_of(ROOT / "original.example.yaml")
+    endpoint, fn = original.endpoint, original.fn
+    assert (endpoint.instance_type, endpoint.min_instances, endpoint.max_instances) == ("ml.m5.large", 1, 2)
+    assert (fn.reserved, fn.provisioned, fn.memory_mb, fn.response) == (10, 1, 128, "original")
+    config = scaling.build_policy_config(original)
+    assert (config["TargetValue"], config["ScaleOutCooldown"], config["ScaleInCooldown"]) == (20.0, 20, 20)
 
 
 def test_delete_removes_scaling_first_and_alarms_last():
@@ -256,9 +256,18 @@ def test_alarms_of_a_rollout_cost_nothing_in_the_end():
     assert sum(step.dollars_per_hour for step in rollout) == pytest.approx(0)
 
 
-def test_indivisible_batch_is_rejected():
-    with pytest.raises(OpsError, match="64 is not divisible by 3 hosts. Set it to 63 or 66. Nothing was started."):
-        spec.build_spec(SETTINGS, DATA, "sm", 3)
+@pytest.mark.parametrize(
+    ("hosts", "rounding"),
+    [(1, ""), (2, ""), (3, ", batch 64 rounded to a multiple of 3"), (5, ", batch 64 rounded to a multiple of 5")],
+)
+def test_any_number_of_hosts_is_planned(hosts, rounding):
+    """A plan for any number of hosts says when they do not divide the batch of the shipped settings."""
+    order = training_jobs.Order(job := spec.build_spec(SETTINGS, DATA, "sm", hosts), job.name, "code/", hosts)
+    have = training_jobs.Facts(job.name, None, ("subnet-1", "subnet-2"), "sg-1", True)
+    (creation,) = [s for s in preview(training_jobs.steps(have, order, SETTINGS)) if isinstance(s, Change)]
+    assert creation.why == f"train on {hosts} x ml.m5.xlarge, at most 3600 s{rounding}"
+    assert creation.args["ResourceConfig"]["InstanceCount"] == hosts
+    assert creation.args["HyperParameters"]["batch"] == "64"
 
 
 def test_scaled_endpoint_is_not_moved_to_a_burstable_type():

@@ -1,25 +1,36 @@
 """Training: the same everywhere and every time, on the pictures that the manifest names and no others."""
 
 import io
+import itertools
 import json
 import random
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import dataset
 import launch
-import loader
-import preprocess
 import pytest
-import sample_order
-import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
-from preprocess import Augment, Preprocess
 
 from ops.datasets import manifest as packing
 from tests.conftest import settings_of
+
+pytestmark = pytest.mark.xdist_group("torch")  # one worker loads it for all these files
+
+
+@pytest.fixture(scope="module", autouse=True)
+def load_torch():
+    """Load torch when the first test of this file runs: at the collection each of pytest's workers would load it."""
+    global Augment, Preprocess, ledger, loader, preprocess, sample_order, torch
+    import ledger
+    import loader
+    import preprocess
+    import sample_order
+    import torch
+    from preprocess import Augment, Preprocess
 
 
 @pytest.fixture
@@ -57,6 +68,35 @@ def test_processes_get_equal_shares_that_cover_all(count, size, per, seed, epoch
     assert len(seen) - count == -count % size
     assert len({tuple(len(batch) for batch in part) for part in parts}) == 1
     assert all(len(batch) > 1 or len(parts[0]) == 1 or per == 1 for batch in parts[0])
+
+
+@given(batch=st.integers(1, 2000), size=st.integers(1, 70), count=st.integers(1, 3000))
+def test_any_batch_is_shared_by_any_number_of_processes(batch, size, count):
+    """The rounded batch is near, equal for all ranks, and an epoch of it covers every picture with the least padding."""
+    rounded = sample_order.round_batch(batch, size)
+    assert rounded % size == 0
+    assert size == 1 or rounded // size >= 2
+    assert abs(rounded - batch) <= size // 2 or rounded == 2 * size > batch
+    assert rounded == batch or batch % size or batch == size
+    bounds = sample_order.derive_batch_bounds(count, rounded, size)
+    assert all((end - start) % size == 0 for start, end in bounds)
+    assert (bounds[0][0], bounds[-1][1]) == (0, count + -count % size)
+    assert all(end == start for (_, end), (start, _) in itertools.pairwise(bounds))
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 5])
+def test_ledger_is_complete_for_any_number_of_hosts(size):
+    """Of the demo's 1,257 training pictures each rank records its part of the shipped batch; together they are all."""
+    batch = sample_order.round_batch(settings_of().train.batch, size)
+    parts = [sample_order.list_rank_batches(1257, 0, 1, batch, rank, size) for rank in range(size)]
+    books = [ledger.Ledger(1257) for _ in parts]
+    for book, part in zip(books, parts, strict=True):
+        for numbers in part:
+            book.record(numbers)
+    together = SimpleNamespace(gather=lambda value: [value] * size, sum=lambda _: sum(book.counts for book in books))
+    entry = books[0].close("epoch 1", -1257 % size, together)
+    assert (entry["pictures"], entry["overlap"], len(entry["ranks"])) == (1257, -1257 % size, size)
+    assert ledger.summarise_passes([entry])["beyond_padding"] == 0
 
 
 def test_corrupt_or_missing_shard_is_rejected(shards):

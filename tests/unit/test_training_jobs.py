@@ -2,13 +2,15 @@
 
 from datetime import UTC, datetime, timedelta
 
-import fit
 import pytest
 
+from ops.core import plan
 from ops.datasets.manifest import Manifest
 from ops.datasets.pretrained import Weights
 from ops.jobs import failures, follow, spec, training_jobs
 from tests.conftest import settings_of
+
+pytestmark = pytest.mark.xdist_group("torch")  # two tests load it
 
 SETTINGS = settings_of()
 EPOCH = {
@@ -17,6 +19,8 @@ EPOCH = {
 
 
 def test_trainer_epoch_lines_are_parsed():
+    import fit
+
     assert follow.parse_progress(fit.format_epoch(EPOCH, 4)) == follow.Progress(2, 4, pytest.approx(3.24))
     line = "epoch 1/40  step 120/400  train loss 0.5312  123 images/s  ETA 3501 s"
     assert follow.parse_progress(line) == follow.Progress(1, 40, 3501.0)
@@ -27,6 +31,7 @@ def test_trainer_epoch_lines_are_parsed():
 def test_trainer_progress_lines_are_parsed():
     import argparse
 
+    import fit
     import torch
 
     training = fit.Fit.__new__(fit.Fit)
@@ -75,6 +80,28 @@ def test_failure_has_a_cause_and_a_next_command(reason, meaning):
     assert meaning in cause.meaning
     assert evidence == reason
     assert cause.fix
+
+
+@pytest.mark.parametrize(
+    ("described", "fix"),
+    [
+        ({"TrainingJobStatus": "Stopped", "SecondaryStatus": "Stopped"}, "{}"),
+        (
+            {"TrainingJobStatus": "Stopped", "SecondaryStatus": "MaxRuntimeExceeded"},
+            "INVOKE_TRAIN_MAX_RUNTIME_S=7200 {}",
+        ),
+    ],
+)
+def test_trial_is_not_said_to_resume(monkeypatch, described, fix):
+    """AWS's toolkit passes no SIGTERM on, so a trial writes no checkpoint; it has no place for one either."""
+    monkeypatch.setattr(failures.Tail, "read_new", lambda self: {})
+    trial = {**described, "TrainingJobName": "x", "TuningJobArn": "arn"}
+    assert failures.explain_job(None, "x", described).fix == fix.format(
+        "invoke sm.train: it resumes from the checkpoint"
+    )
+    assert failures.explain_job(None, "x", trial).fix == fix.format("invoke sm.tune --again: a trial is not resumed")
+    stop, _ = plan.preview(training_jobs.stop_job_steps({**trial, "TrainingJobStatus": "InProgress"}))
+    assert stop.why == "stop x; a trial of a search writes no checkpoint"
 
 
 def test_log_decides_the_cause_of_an_unclear_failure(monkeypatch):

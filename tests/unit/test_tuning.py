@@ -155,7 +155,6 @@ def test_lost_response_is_followed_to_the_existing_job():
     ("tune", "count", "words"),
     [
         ({"lr_min": 0.1}, (2, 1), "must be below tune.lr_max"),
-        ({"instances": 3, "batches": [32, 96]}, (2, 1), r"\[32\] are not divisible by tune.instances 3"),
         ({}, (751, 1), "1 to 750 trials"),
         ({}, (2, -1), "1 to 10 at a time"),
     ],
@@ -163,6 +162,13 @@ def test_lost_response_is_followed_to_the_existing_job():
 def test_invalid_search_is_rejected_before_it_starts(tune, count, words):
     with pytest.raises(OpsError, match=words):
         tuning.check_search(other(**tune), *count)
+
+
+@pytest.mark.parametrize(("hosts", "rounds"), [(1, False), (2, False), (3, True), (5, True)])
+def test_search_runs_on_any_number_of_hosts(hosts, rounds):
+    search = replace(SEARCH, settings=other(instances=hosts))
+    tuning.check_search(search.settings, 2, 1)
+    assert tuning.estimate_search_cost(search)[0].endswith(f", batches rounded to multiples of {hosts}") is rounds
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import pytest
 from invoke.parser import Parser
 
 import tasks
-from ops.core import output
+from ops.core import log_events, output
 from ops.core.aws.account import Account
 from ops.core.errors import INTERRUPTED, OpsError
 from ops.core.settings import Settings
@@ -21,7 +21,6 @@ from tests.in_process import run_invoke
 
 SETTINGS = settings_of()
 CONTEXTS = tasks.ns.to_contexts()
-NOW_MS = int(time.time() * 1000)
 
 
 @dataclass
@@ -84,7 +83,7 @@ def event(number: int, message: str, at: int = 0) -> dict[str, Any]:
         "eventId": str(number),
         "logStreamName": "AllTraffic/i-1",
         "message": message,
-        "timestamp": at or NOW_MS + number,
+        "timestamp": at or int(time.time() * 1000) + number,
     }
 
 
@@ -113,7 +112,7 @@ def test_followed_log_asks_for_new_lines_only(impatient):
     account = FakeAccount({"filter_log_events": answer, "describe_endpoint": lambda **args: {}})
     with pytest.raises(KeyboardInterrupt):
         list(status.read_log(account, 15, errors=False, follow=True))
-    assert asked[1:] == [newest - status.LATE_MS] * 9
+    assert asked[1:] == [newest - log_events.LATE_MS] * 9
 
 
 def test_followed_job_log_ends_with_the_job(monkeypatch, impatient):

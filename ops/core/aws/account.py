@@ -17,6 +17,7 @@ from botocore.exceptions import ClientError
 from ops.core import interrupts, running
 from ops.core.aws import lost_answers
 from ops.core.aws.errors import build_aws_error, redact, shorten_for_log
+from ops.core.aws.new_resources import PAUSES_S, NewResources, is_unknown_resource
 from ops.core.aws.session import open_session
 from ops.core.aws.sts import RETRIES
 from ops.core.bucket import Bucket
@@ -42,11 +43,13 @@ class Account:
     """One AWS account and region, reached through one profile. Clients are created once, and threads may share them."""
 
     sent: ClassVar[int] = 0  # requests of this process, retries included
+    created: ClassVar[NewResources] = NewResources()  # by this process
 
     def __init__(self, settings: Settings, role: str = "", audit: Path = WORK / "audit.jsonl") -> None:
         """Open the account as the stack's own `role`; as the profile when that is "" or aws.take_roles is false."""
         self.settings, self.role = settings, role
         self._audit = audit
+        self.because = ""  # the operator's reason, which the audit log gets with each change
         self._guarded = False
         self._client = cache(self._create_client)
         self._session = open_session(settings, role if settings.aws.take_roles else "")
@@ -121,11 +124,31 @@ class Account:
         Account.sent += 1
 
     def call(self, service: str, call: str, retries: str = "control", **args: Any) -> Any:
-        """Make one call and return AWS's answer. Raises AwsError."""
-        try:
-            return getattr(self.client(service, retries), call)(**args)
-        except ClientError as error:
-            raise self._convert_error(error) from error
+        """Make one call and return AWS's answer. Raises AwsError.
+
+        A call that AWS refuses because it does not know yet what was just created is repeated, for half a minute at most.
+        """
+        for pause in (*PAUSES_S, None):
+            try:
+                answer = getattr(self.client(service, retries), call)(**args)
+            except ClientError as error:
+                if pause is None or not self._wait_for_new_resource(error, args, pause):
+                    raise self._convert_error(error) from error
+            else:
+                self.created.note(service, call, args, answer)
+                return answer
+        return None
+
+    def _wait_for_new_resource(self, error: Any, args: dict[str, Any], pause: float) -> bool:
+        """Wait and return True when the error is about a resource that was created in the last minute."""
+        found = build_aws_error(error)
+        name = self.created.find_named(args, self._audit, found.reason) if is_unknown_resource(found) else ""
+        if not name:
+            return False
+        if pause == PAUSES_S[0]:
+            say(f"AWS does not know {name} everywhere yet, because it is new; trying again.")
+        time.sleep(pause)
+        return True
 
     def _convert_error(self, error: Any) -> AwsError:
         found = build_aws_error(error)
@@ -151,10 +174,16 @@ class Account:
 
     def iterate_pages(self, service: str, call: str, **args: Any) -> Iterator[dict[str, Any]]:
         """Yield the pages of one call. Raises AwsError."""
-        try:
-            yield from self.client(service).get_paginator(call).paginate(**args)
-        except ClientError as error:
-            raise self._convert_error(error) from error
+        for pause in (*PAUSES_S, None):
+            is_first = True
+            try:
+                for page in self.client(service).get_paginator(call).paginate(**args):
+                    is_first = False
+                    yield page
+                return
+            except ClientError as error:
+                if pause is None or not is_first or not self._wait_for_new_resource(error, args, pause):
+                    raise self._convert_error(error) from error
 
     def list_tagged(self, call: str, key: str, **more: str) -> list[Any]:
         """Return what EC2 lists under `key` with this stack's tag; `more` are further filters, by their names with _ for -."""
@@ -178,6 +207,7 @@ class Account:
         """Make one change; the audit log records it before the call, and again with its outcome. Raises AwsError."""
         self.guard()
         entry = {"call": f"{change.service}.{change.call}", "why": change.why, "args": shorten_for_log(change.args)}
+        entry |= {"because": self.because} if self.because else {}
         self._write_audit_entry("begin", entry)
         try:
             patience = "launch" if change.call in LAUNCHES else "control"

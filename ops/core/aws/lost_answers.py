@@ -54,7 +54,7 @@ CREATED: dict[str, tuple[str, str, str, dict[str, str]]] = {
     "import_key_pair": ("describe_key_pairs", "KeyPairs", "", {"KeyName": "key_name"}),
 }
 ENDING = ("deleting", "deleted", "delete-in-progress", "delete-complete")
-# AWS's words for what is there already: names of ours, which nobody else gives.
+# AWS's words for what is there already: names of ours, which no one else gives.
 ALREADY = (
     "EntityAlreadyExists", "Duplicate", "EntryAlreadyExists", "RouteAlreadyExists", "AlreadyAssociated", "already exist", "AlreadyExists",
     "already existing", "ResourceInUse", "in-progress endpoint", "BucketAlreadyOwnedByYou",
