@@ -46,10 +46,13 @@ def tune(
     account.guard()
     sends_nothing = c.config.run.dry or have.under_way
     code = "code/.../" if sends_nothing else spec.send_code(account, search.job)
-    changes = run_plan(c, account, tuning.steps, have, search, code, wait).changes
+    changes = run_plan(c, account, tuning.steps, have, search, code).changes
     if c.config.run.dry:
         return None
-    return report_tuning(tuning.read_outcome(account, have.under_way or have.free), changes)
+    name = have.under_way or have.free
+    if wait:
+        tuning.follow_trials(account, name, search)
+    return report_tuning(tuning.read_outcome(account, name), changes)
 
 
 def report_tuning(found: Outcome, changes: int = 0) -> Result:

@@ -154,22 +154,25 @@ def facts(account: Account, search: Search) -> Facts:
     return Facts(search.name(number), newest, completed, *training_jobs.read_job_network(account), logged, number)
 
 
-def steps(have: Facts, search: Search, code: str, wait: bool) -> Steps:
-    name = have.under_way or have.free
-    if not have.under_way:
-        if not have.log_group:
-            yield from training_jobs.create_training_log_steps(search.settings)
-        args = build_tuning_request(have, search, code)
-        try:
-            why, rate, most = estimate_search_cost(search)
-            yield Change(
-                "sagemaker", "create_hyper_parameter_tuning_job", args, why, dollars_per_hour=rate, dollars_at_most=most
-            )
-        except AwsError as error:
-            if not error.says("ResourceInUse"):  # a retry after a lost response: the job of this name is ours
-                raise
-    if wait:
-        yield Wait(name, TrialPrinter(name), "until its trials have ended", timeout_s=search.seconds)
+def steps(have: Facts, search: Search, code: str) -> Steps:
+    if have.under_way:
+        return
+    if not have.log_group:
+        yield from training_jobs.create_training_log_steps(search.settings)
+    args = build_tuning_request(have, search, code)
+    try:
+        why, rate, most = estimate_search_cost(search)
+        yield Change(
+            "sagemaker", "create_hyper_parameter_tuning_job", args, why, dollars_per_hour=rate, dollars_at_most=most
+        )
+    except AwsError as error:
+        if not error.says("ResourceInUse"):  # a retry after a lost response: the job of this name is ours
+            raise
+
+
+def follow_trials(account: Account, name: str, search: Search) -> None:
+    """Print the trials until the tuning job has ended. It is no step of the plan: the stack's lease is not held for hours."""
+    account.wait(Wait(name, TrialPrinter(name), "until its trials have ended", timeout_s=search.seconds))
 
 
 def estimate_search_cost(search: Search) -> tuple[str, float, float]:

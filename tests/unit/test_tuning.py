@@ -4,6 +4,7 @@ import json
 import re
 from dataclasses import replace
 from itertools import islice
+from types import SimpleNamespace
 
 import botocore.session
 import pytest
@@ -34,27 +35,29 @@ def made_by(settings, more=""):
 
 
 @pytest.mark.parametrize(
-    ("have", "wait", "wanted"),
+    ("have", "wanted"),
     [
-        (READY, True, ["create_hyper_parameter_tuning_job", "wait"]),
-        (READY, False, ["create_hyper_parameter_tuning_job"]),
-        (replace(READY, log_group=False), False, ["create_log_group", "put_retention_policy", "create_hyper_parameter_tuning_job"]),
-        (replace(READY, newest={"HyperParameterTuningJobName": "n", "HyperParameterTuningJobStatus": "InProgress"}), True, ["wait"]),
-        (replace(READY, newest={"HyperParameterTuningJobName": "n", "HyperParameterTuningJobStatus": "InProgress"}), False, []),
-        (replace(READY, newest={"HyperParameterTuningJobName": "n", "HyperParameterTuningJobStatus": "Failed"}), False, ["create_hyper_parameter_tuning_job"]),
+        (READY, ["create_hyper_parameter_tuning_job"]),
+        (replace(READY, log_group=False), ["create_log_group", "put_retention_policy", "create_hyper_parameter_tuning_job"]),
+        (replace(READY, newest={"HyperParameterTuningJobName": "n", "HyperParameterTuningJobStatus": "InProgress"}), []),
+        (replace(READY, newest={"HyperParameterTuningJobName": "n", "HyperParameterTuningJobStatus": "Failed"}), ["create_hyper_parameter_tuning_job"]),
     ],
-    ids=["nothing", "no wait", "no log group", "under way", "under way, no wait", "failed before"],
+    ids=["nothing", "no log group", "under way", "failed before"],
 )  # fmt: skip
-def test_tuning_plan_follows_the_facts(have, wait, wanted):
-    planned = plan.preview(tuning.steps(have, SEARCH, "code/c/", wait))
-    assert [step.call if isinstance(step, Change) else "wait" for step in planned] == wanted
+def test_tuning_plan_follows_the_facts(have, wanted):
+    assert [step.call for step in plan.preview(tuning.steps(have, SEARCH, "code/c/"))] == wanted
+
+
+def test_trials_are_waited_for_outside_the_plan():
+    waits = []
+    tuning.follow_trials(SimpleNamespace(wait=waits.append), "name", SEARCH)
+    assert waits == [Wait("name", None, "until its trials have ended", 2 * (3600 + 900))]
 
 
 def test_tuning_plan_has_its_price_and_deadline():
     asked = tuning.build_tuning_request(READY, SEARCH, "code/c/")
-    assert plan.preview(tuning.steps(READY, SEARCH, "code/c/", True)) == [
-        Change("sagemaker", "create_hyper_parameter_tuning_job", asked, WHY, RATE, dollars_at_most=MOST),
-        Wait(READY.free, None, "until its trials have ended", 2 * (3600 + 900)),
+    assert plan.preview(tuning.steps(READY, SEARCH, "code/c/")) == [
+        Change("sagemaker", "create_hyper_parameter_tuning_job", asked, WHY, RATE, dollars_at_most=MOST)
     ]
     assert WHY == "run 2 trials, 1 at a time, on 1 x ml.m5.xlarge, each at most 3600 s: $0.46 at most"
     assert RATE == 0.23
@@ -89,7 +92,7 @@ def test_tuned_parameters_are_not_static():
 @pytest.mark.parametrize("log_group", [True, False])
 def test_every_tuning_change_fits_the_service_model(log_group):
     session = botocore.session.Session()
-    for step in plan.preview(tuning.steps(replace(READY, log_group=log_group), SEARCH, "code/c/", False)):
+    for step in plan.preview(tuning.steps(replace(READY, log_group=log_group), SEARCH, "code/c/")):
         client = session.create_client(step.service, "us-east-1", aws_access_key_id="x", aws_secret_access_key="y")
         model = client.meta.service_model.operation_model(client.meta.method_to_api_mapping[step.call])
         report = ParamValidator().validate(step.args, model.input_shape)
@@ -141,11 +144,11 @@ def test_name_of_another_search_is_skipped():
 
 
 def test_lost_response_is_followed_to_the_existing_job():
-    steps = tuning.steps(READY, SEARCH, "code/c/", True)
+    steps = tuning.steps(READY, SEARCH, "code/c/")
     next(steps)
-    step = steps.throw(AwsError("CreateHyperParameterTuningJob", "ResourceInUse", "already exists"))
-    assert isinstance(step, Wait)
-    refused = tuning.steps(READY, SEARCH, "code/c/", True)
+    with pytest.raises(StopIteration):
+        steps.throw(AwsError("CreateHyperParameterTuningJob", "ResourceInUse", "already exists"))
+    refused = tuning.steps(READY, SEARCH, "code/c/")
     next(refused)
     with pytest.raises(AwsError):
         refused.throw(AwsError("CreateHyperParameterTuningJob", "ResourceLimitExceeded", "quota"))
