@@ -184,7 +184,7 @@ def build_record() -> Record:
 
 
 def parse(body: bytes) -> Record | None:
-    """Return the lease, or None for an object that is no lease: it is overwritten."""
+    """Return the lease, or None for an object that does not hold one: it is overwritten."""
     try:
         return Record(**json.loads(body))
     except (ValueError, TypeError):

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     import invoke
 
 command = ""  # each request to AWS carries it in its user agent
-changes = False  # whether the command may change the stack: those that only read take --json
+changes = False  # whether it mostly changes the stack: the commands that read take --json, and few that change do
 region = ""  # of its settings; the prices are those of one region
 announced = ""  # the stack that it named before it removes something: it says so once
 collection: invoke.Collection | None = None

@@ -171,7 +171,7 @@ def steps(have: Facts, search: Search, code: str) -> Steps:
 
 
 def follow_trials(account: Account, name: str, search: Search) -> None:
-    """Print the trials until the tuning job has ended. It is no step of the plan: the stack's lease is not held for hours."""
+    """Print the trials until the tuning job has ended. This is not a step of the plan: the stack's lease is not held for hours."""
     account.wait(Wait(name, TrialPrinter(name), "until its trials have ended", timeout_s=search.seconds))
 
 

@@ -24,7 +24,7 @@ def cli(make_stack):
 
 @pytest.fixture
 def account(cli):
-    """The operator's account, with nobody holding the lease."""
+    """The operator's account, while no command holds the lease."""
     account = Account(cli.settings, "operator-infra")
     put(account, replace(HOLDER, held=False))
     return account
@@ -38,7 +38,7 @@ def held(account):
     return lease.parse(account.bucket.get(lease.KEY)).held
 
 
-def test_second_operator_is_told_who_holds_the_lease(cli, account):
+def test_second_operator_reads_who_holds_the_lease(cli, account):
     put(account, HOLDER)
     refused = cli("net.up", ok=False)
     assert refused.code == 5
