@@ -34,7 +34,11 @@ def connect_to_current_box(account: Account) -> AbstractContextManager[Connectio
 def sync_job_files(account: Account, have: Facts, job: spec.TrainingSpec) -> SyncResult:
     """Send code, wheels and dataset to the box; complete files on the box are verified, not sent. Raises OpsError."""
     if_lost = "Complete files on the box are kept. Send the others again: invoke ec2.sync"
-    with access.open_box_connection(account, have, if_lost) as link:
+    files = {"code": job.code, "data": job.data.digest}
+    with (
+        access.open_box_connection(account, have, if_lost) as link,
+        account.record("ssh.send_files", "send code and data to the box", {"instance": have.instance_id, **files}),
+    ):
         sent = remote_jobs.send_code(link, remote_jobs.locate_folders(account.settings), job)
         wheels = remote_jobs.send_wheels(account, link, remote_jobs.locate_folders(account.settings), job)
         return SyncResult(sent, remote_jobs.fetch_data(account, link, job, wheels))
@@ -57,7 +61,9 @@ def start_or_join(account: Account, have: Facts, job: spec.TrainingSpec, again: 
             return name
         name = remote_jobs.find_unused_attempt(account, link, folders, job)
         say(f"Starting {name}; it keeps running if this connection ends.")
-        if not remote_jobs.start_job(account, link, job, name, resume=not again):
+        with account.record("ssh.start_job", "start the job on the box", {"instance": have.instance_id, "job": name}):
+            is_ours = remote_jobs.start_job(account, link, job, name, resume=not again)
+        if not is_ours:
             say(f"Another operator has just started {name}; following it.")
         return name
 
@@ -82,7 +88,10 @@ def end_job(account: Account, have: Facts, name: str) -> None:
     """End the job after it has written a checkpoint. A job that does not end in time is reported; the stop of the box ends it."""
     say(f"Waiting for {name} to write its checkpoint ...")
     if_lost = f"{name} was asked to end; the box was not stopped. Stop it: invoke ec2.stop"
-    with access.open_box_connection(account, have, if_lost) as link:
+    with (
+        access.open_box_connection(account, have, if_lost) as link,
+        account.record("ssh.end_job", "end the job on the box", {"instance": have.instance_id, "job": name}),
+    ):
         found = remote_jobs.terminate_job(link, remote_jobs.locate_folders(account.settings), name)
     if found["alive"]:
         say(

@@ -363,7 +363,10 @@ def run(c: Context, command: str) -> Result | None:
         say(f"would run on {instance_id}: {command}")
         return None
     hint = "The command may have ended or may still run: invoke ec2.run 'ps aux'. Training jobs are not affected."
-    with access.open_box_connection(account, have, hint) as link:
+    with (
+        access.open_box_connection(account, have, hint) as link,
+        account.record("ssh.run", "run a command on the box", {"instance": instance_id, "command": command}),
+    ):
         code = stream_command(link, command, write_output, lambda: say(WAITS))
     return Result({"code": code}, "", code=code)
 
@@ -383,7 +386,8 @@ def ssh(c: Context, command: str = "") -> Result | None:
     if c.config.run.dry:
         say(f"would open SSH to {instance_id}: {command or 'a shell'}")
         return None
-    code = access.run_openssh(account, instance_id, find_settings_file(c), command)
+    with account.record("ssh.run", "open SSH to the box", {"instance": instance_id, "command": command}):
+        code = access.run_openssh(account, instance_id, find_settings_file(c), command)
     if code == access.OPENSSH_FAILED:
         say("The connection failed or was lost. Training jobs are not affected. Find the failing hop: invoke ec2.reach")
     return Result({"code": code}, "", code=code)
@@ -509,7 +513,8 @@ def clean(c: Context, yes: bool = False) -> Result:
         if c.config.run.dry:
             return Result({"gone": found}, f"{total / 1e6:.1f} MB can be deleted.")
         request_confirmation(c, account, f"This deletes {total / 1e6:.1f} MB on {have.instance_id}.", yes=yes)
-        disk.clean_disk(link, account.settings, shards, dry=False)
+        with account.record("ssh.clean_disk", "delete files on the box", {"instance": have.instance_id, "files": found}):
+            disk.clean_disk(link, account.settings, shards, dry=False)
     return Result({"gone": found}, f"{total / 1e6:.1f} MB were deleted.", changes=1)
 
 

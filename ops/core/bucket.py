@@ -64,7 +64,10 @@ class Bucket:
         """
         if sha256:
             more["ChecksumSHA256"] = base64.b64encode(bytes.fromhex(sha256)).decode()
-        self.account.call("s3", "put_object", Bucket=self.name, Key=key, Body=body, ChecksumAlgorithm="SHA256", **more)
+        where = {"Bucket": self.name, "Key": key}
+        with self.account.record("s3.put_object", f"upload {key}", where) as entry:
+            answer = self.account.call("s3", "put_object", **where, Body=body, ChecksumAlgorithm="SHA256", **more)
+            entry["request"] = answer["ResponseMetadata"]["RequestId"]
 
     def objects(self, prefix: str) -> list[dict[str, Any]]:
         """List the objects below the prefix: Key, Size, LastModified, ETag."""

@@ -35,14 +35,14 @@ class ProfileError(OpsError):
 
 
 class AwsError(OpsError):
-    """AWS refused a request. `aws_code` is AWS's own error code, `reason` its message."""
+    """AWS refused a request. `aws_code` is AWS's own error code, `reason` its message, `request_id` its id of the request."""
 
-    def __init__(self, call: str, code: str, reason: str) -> None:
+    def __init__(self, call: str, code: str, reason: str, request_id: str = "") -> None:
         super().__init__(
             f"AWS refused {call}: {code}: {reason}",
             DENIED if code.startswith(DENIALS) else FAILED,
         )
-        self.call, self.aws_code, self.reason = call, code, reason
+        self.call, self.aws_code, self.reason, self.request_id = call, code, reason, request_id
 
     def says(self, *words: str) -> bool:
         """Return whether `code: message` contains one of these words; SageMaker's codes alone are too general."""

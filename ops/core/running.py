@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import invoke
 
+run = ""  # a random id of this run of a command, in each of its lines of the audit log
 command = ""  # each request to AWS carries it in its user agent
 changes = False  # whether it mostly changes the stack: the commands that read take --json, and few that change do
 region = ""  # of its settings; the prices are those of one region

@@ -99,6 +99,20 @@ def test_audit_log_has_each_change_before_and_after(make_stack, tmp_path):
     }
 
 
+def test_stack_log_lists_the_changes_of_a_run(make_stack):
+    cli = make_stack("logged")
+    cli("data.up")
+    found = json.loads(cli("stack.log", "--json").out)
+    assert {one["outcome"] for one in found} == {"done"}
+    (bucket,) = (one for one in found if one["call"] == "s3.create_bucket")
+    assert (bucket["command"], ":assumed-role/kennel-logged-operator/" in bucket["caller"]) == ("data.up", True)
+    assert bucket["request"]
+    only = cli("stack.log", "--run", bucket["run"][:4], "--resource", cli.settings.bucket, "--minutes", "5").out
+    assert "data.up, run " + bucket["run"] in only
+    assert "    s3.create_bucket: " in only
+    assert "No change of the stack logged" in cli("stack.log", "--resource", "absent").out
+
+
 def test_audit_log_is_private_and_holds_no_key_id(make_stack, control_sandbox, tmp_path):
     """A refusal brings no key's id into the log, which its owner alone can read."""
     account, key, file = (

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import os
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
@@ -15,6 +15,7 @@ from botocore.config import Config
 from botocore.exceptions import ClientError
 
 from ops.core import interrupts, running
+from ops.core.audit_log import AuditLog, Entry
 from ops.core.aws import lost_answers
 from ops.core.aws.errors import build_aws_error, redact, shorten_for_log
 from ops.core.aws.new_resources import PAUSES_S, NewResources, is_unknown_resource
@@ -22,7 +23,6 @@ from ops.core.aws.session import open_session
 from ops.core.aws.sts import RETRIES
 from ops.core.bucket import Bucket
 from ops.core.errors import DENIED, AwsError, OpsError
-from ops.core.files import name_path
 from ops.core.kept_sessions import drop_sessions
 from ops.core.lease import HOLDERS, Lease
 from ops.core.masking import mask_keys
@@ -48,9 +48,9 @@ class Account:
     def __init__(self, settings: Settings, role: str = "", audit: Path = WORK / "audit.jsonl") -> None:
         """Open the account as the stack's own `role`; as the profile when that is "" or aws.take_roles is false."""
         self.settings, self.role = settings, role
-        self._audit = audit
+        self.audit = AuditLog(audit)
         self.because = ""  # the operator's reason, which the audit log gets with each change
-        self._guarded = False
+        self._caller = ""  # the ARN, once `guard` has asked for it
         self._client = cache(self._create_client)
         self._session = open_session(settings, role if settings.aws.take_roles else "")
         self._session.register("needs-retry", lost_answers.watch)
@@ -142,7 +142,7 @@ class Account:
     def _wait_for_new_resource(self, error: Any, args: dict[str, Any], pause: float) -> bool:
         """Wait and return True when the error is about a resource that was created in the last minute."""
         found = build_aws_error(error)
-        name = self.created.find_named(args, self._audit, found.reason) if is_unknown_resource(found) else ""
+        name = self.created.find_named(args, self.audit.path, found.reason) if is_unknown_resource(found) else ""
         if not name:
             return False
         if pause == PAUSES_S[0]:
@@ -193,48 +193,57 @@ class Account:
 
     def guard(self) -> None:
         """Raise OpsError unless the caller's account is the settings' account. AWS is asked once."""
-        if self._guarded:
+        if self._caller:
             return
-        caller = self.call("sts", "get_caller_identity")["Account"]
-        if caller != self.settings.aws.account:
+        answer = self.call("sts", "get_caller_identity")
+        if answer["Account"] != self.settings.aws.account:
             raise OpsError(
                 f"The settings are for account {self.settings.aws.account}, but profile {self.settings.aws.profile!r} is in "
-                f"account {caller}. Nothing was touched. Use the settings file of that account: invoke -f FILE ..."
+                f"account {answer['Account']}. Nothing was touched. Use the settings file of that account: invoke -f FILE ..."
             )
-        self._guarded = True
+        self._caller = answer["Arn"]
 
     def make_change(self, change: Change) -> Any:
         """Make one change; the audit log records it before the call, and again with its outcome. Raises AwsError."""
-        self.guard()
-        entry = {"call": f"{change.service}.{change.call}", "why": change.why, "args": shorten_for_log(change.args)}
-        entry |= {"because": self.because} if self.because else {}
-        self._write_audit_entry("begin", entry)
+        patience = "launch" if change.call in LAUNCHES else "control"
         try:
-            patience = "launch" if change.call in LAUNCHES else "control"
-            answer = lost_answers.settle(
-                self, change, lambda: self.call(change.service, change.call, patience, **change.args)
-            )
-        except BaseException as error:
-            self._write_audit_entry(
-                f"failed: {type(error).__name__}: {mask_keys(redact(str(error), change.args))}"[:300], entry
-            )
-            raise
+            with self.record(f"{change.service}.{change.call}", change.why, change.args) as entry:
+                answer = lost_answers.settle(
+                    self, change, lambda: self.call(change.service, change.call, patience, **change.args)
+                )
+                entry["request"] = find_request_id(answer)
         finally:
             if change.service == "iam":  # who may assume a role, and what was revoked, counts from now on
                 drop_sessions(stack=self.settings.stack.name, account=self.settings.aws.account)
-        self._write_audit_entry("done", entry)
         return answer
 
-    def _write_audit_entry(self, outcome: str, entry: dict[str, Any]) -> None:
+    @contextmanager
+    def record(self, call: str, why: str, args: Any) -> Iterator[Entry]:
+        """Write a change to the audit log before it is made, and again with its outcome; yield the entry, which may be added to.
+
+        Raises OSError before the change when the log cannot be written, and OpsError in another account than the settings'.
+        """
+        self.guard()
+        entry = {"call": call, "why": mask_keys(why), "args": shorten_for_log(args)}
+        entry |= {"because": mask_keys(self.because)} if self.because else {}
+        self._write_audit_entry("begin", entry)
+        try:
+            yield entry
+        except BaseException as error:
+            outcome = f"failed: {type(error).__name__}: {mask_keys(redact(str(error), args))}"[:300]
+            entry |= {"request": error.request_id} if isinstance(error, AwsError) and error.request_id else {}
+            try:
+                self._write_audit_entry(outcome, entry)
+            except OSError as full:  # the error of the change counts more
+                say(f"The audit log lacks the outcome of {call}: {full}")
+            raise
+        self._write_audit_entry("done", entry)
+
+    def _write_audit_entry(self, outcome: str, entry: Entry) -> None:
         now = datetime.now(UTC).isoformat(timespec="milliseconds")
-        line = {"time": now, "stack": self.settings.stack.name, "pid": os.getpid(), "outcome": outcome, **entry}
-        self._audit.parent.mkdir(mode=0o700, exist_ok=True)
-        with (
-            name_path(self._audit),
-            open(self._audit, "a", opener=lambda path, flags: os.open(path, flags, 0o600)) as log,
-        ):
-            os.fchmod(log.fileno(), 0o600)  # a log that an older Kennel made can be read by all users
-            log.write(json.dumps(line, default=str) + "\n")
+        where = {"stack": self.settings.stack.name, "region": self.settings.aws.region}
+        who = {"caller": self._caller, "pid": os.getpid(), "run": running.run, "command": running.command}
+        self.audit.write({"time": now, **where, **who, "outcome": outcome, **entry})
 
     def wait(self, wait: Wait) -> Any:
         """Poll `wait.until` while it returns a string, showing its state; return its first other value.
@@ -258,6 +267,12 @@ class Account:
                 )
             time.sleep(pause)
         return None
+
+
+def find_request_id(answer: Any) -> str:
+    """Return AWS's id of the request, by which its support and CloudTrail find it; "" for an answer without one."""
+    metadata = answer.get("ResponseMetadata", {}) if isinstance(answer, dict) else {}
+    return str(metadata.get("RequestId", ""))
 
 
 def iterate_poll_intervals() -> Iterator[float]:

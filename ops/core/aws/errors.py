@@ -41,7 +41,8 @@ def build_aws_error(error: Any) -> AwsError:
         reason = f"{reason.rstrip('.')}. Create it: invoke data.up"
     if error.operation_name == "AssumeRole":
         reason = f"{reason.rstrip('.')}. Each command assumes its own role of the stack. What is missing: invoke doctor"
-    return AwsError(error.operation_name, code, reason)
+    request = error.response.get("ResponseMetadata", {}).get("RequestId", "")
+    return AwsError(error.operation_name, code, reason, request)
 
 
 def compute_clock_skew_minutes(response: dict[str, Any]) -> float | None:
