@@ -513,7 +513,9 @@ def clean(c: Context, yes: bool = False) -> Result:
         if c.config.run.dry:
             return Result({"gone": found}, f"{total / 1e6:.1f} MB can be deleted.")
         request_confirmation(c, account, f"This deletes {total / 1e6:.1f} MB on {have.instance_id}.", yes=yes)
-        with account.record("ssh.clean_disk", "delete files on the box", {"instance": have.instance_id, "files": found}):
+        with account.record(
+            "ssh.clean_disk", "delete files on the box", {"instance": have.instance_id, "files": found}
+        ):
             disk.clean_disk(link, account.settings, shards, dry=False)
     return Result({"gone": found}, f"{total / 1e6:.1f} MB were deleted.", changes=1)
 
