@@ -80,7 +80,7 @@ def dispatch_control_action(world: World, method: str, action: str, body: dict[s
             return faults.corrupt_release(world, body["endpoint"])
         case "POST", "hang":
             return faults.set_startup_hang(world, body["endpoint"], bool(body.get("hang", True)))
-        case "POST", "token" | "age" | "expire" | "logins" | "iam":
+        case "POST", "token" | "age" | "expire" | "logins" | "iam" | "iam/remove":
             return change_logins(world, action, body)
         case "POST", "slow":
             return faults.set_endpoint_lag(world, body["endpoint"], float(body["seconds"]))
@@ -90,7 +90,7 @@ def dispatch_control_action(world: World, method: str, action: str, body: dict[s
 
 
 def change_logins(world: World, action: str, body: dict[str, Any]) -> dict[str, Any]:
-    """Carry out a request about IAM: token | age {role, days} | expire {key} | logins | iam {calls}."""
+    """Carry out a request about IAM: token | age {role, days} | expire {key} | logins | iam {calls} | iam/remove {stack}."""
     match action:
         case "token":
             return {"token": federation.mint_token(world, body)}
@@ -100,6 +100,8 @@ def change_logins(world: World, action: str, body: dict[str, Any]) -> dict[str, 
             return {"session": world.keys.expire_session(body["key"])}
         case "logins":
             return logins.add_login_profiles(world)
+        case "iam/remove":
+            return bulk.remove_stack_roles(world, body["stack"])
     return bulk.apply_iam_calls(world, body["calls"])
 
 

@@ -49,6 +49,7 @@ from tests.in_process import Ran, run_invoke  # noqa: E402
 hypothesis.settings.register_profile("suite", deadline=None)
 hypothesis.settings.load_profile("suite")
 
+DEMO_STACK = "whole"
 # The slowest first, so that no worker ends with one of them alone; `demo` are the tests on the stack that the demo made.
 SLOWEST = (
     "demo", "test_readme", "test_incidents", "test_incidents_serving", "test_ec2_spot", "test_ec2_jobs", "test_training_jobs", "test_rollouts",
@@ -231,21 +232,35 @@ def plant_roles(cli: Cli, running: state.State) -> None:
     send_control_request(running, "POST", "iam", {"calls": [(change.call, change.args) for change in changes]})
 
 
+PLANTED: set[str] = set()  # stacks whose roles are there
+
+
 @pytest.fixture(scope="session")
 def make_stack(sandbox):
     """Return a function that makes a Cli with a stack of its own, its roles applied: make_stack("name", "more: yaml")."""
-    planted = set()
 
     def make(name: str, more: str = "", roles: bool = True) -> Cli:
         cli = Cli(write_settings(HOME / f"{name}.yaml", sandbox, name, more))
-        if roles and name in planted:
+        if roles and name in PLANTED:
             apply_roles(cli)
         elif roles:
             plant_roles(cli, state.read(sandbox))
-            planted.add(name)
+            PLANTED.add(name)
         return cli
 
     return make
+
+
+@pytest.fixture(scope="module", autouse=True)
+def remove_roles_of_ended_stacks():
+    """Remove the roles of the stacks that a module has made: every audit, diff and apply after it would read them.
+
+    The demo's stack serves other modules too.
+    """
+    yield
+    for name in PLANTED - {DEMO_STACK}:
+        send_control_request(state.read(HOME / "sandbox"), "POST", "iam/remove", {"stack": name})
+        PLANTED.remove(name)
 
 
 @pytest.fixture(scope="session")
@@ -265,7 +280,7 @@ def inject_fault(control_sandbox):
 @pytest.fixture(scope="session")
 def demo_stack(make_stack, digits):
     """A stack on which the whole demo ran once: the demo itself is the first thing that is tested."""
-    cli = make_stack("whole")
+    cli = make_stack(DEMO_STACK)
     cli.typed("demo", timeout=500)
     return cli
 

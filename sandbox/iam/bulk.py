@@ -32,3 +32,14 @@ def apply_iam_calls(world: World, calls: list[tuple[str, dict[str, Any]]]) -> di
             case _:
                 raise KeyError(call)
     return {"made": len(calls)}
+
+
+def remove_stack_roles(world: World, stack: str) -> dict[str, int]:
+    """Remove a stack's roles, policies and instance profiles, as if they had never been created."""
+    backend, prefix = world.get_global_backend("iam"), f"kennel-{stack}-"
+    count = 0
+    for table in (backend.roles, backend.managed_policies, backend.instance_profiles):
+        for key in [key for key, one in table.items() if one.name.startswith(prefix)]:
+            del table[key]
+            count += 1
+    return {"removed": count}

@@ -6,10 +6,12 @@ import stat
 from datetime import UTC, datetime, timedelta
 
 import botocore.session
+import botocore.utils
 import pytest
 
 from ops.core.aws.profile import identify_source
 from ops.core.aws.role_credentials import RETRIED, RoleCredentials, is_session_refused
+from ops.core.aws.session import parse_timestamp
 from ops.core.kept_sessions import KeptSession, drop_sessions
 from tests.conftest import settings_of
 
@@ -179,3 +181,18 @@ def test_session_that_was_just_opened_is_not_replaced(kept):
 )
 def test_only_answers_about_the_session_drop_it(code, message, refused):
     assert is_session_refused({"Error": {"Code": code, "Message": message}}) == refused
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["2026-12-01T07:26:11Z", "2026-12-01T07:26:11.123Z", "2026-12-01T07:26:11+00:00", "1764573971", 1764573971, "Tue, 01 Dec 2026 07:26:11 GMT", "20261201T072611Z"],
+)  # fmt: skip
+def test_timestamps_are_read_as_botocore_does(text):
+    """The usual form takes a shorter way: an account of 1,000 roles has 10,000 of them in one answer."""
+    found, theirs = parse_timestamp(text), botocore.utils.parse_timestamp(text)
+    assert (found, found.utcoffset()) == (theirs, theirs.utcoffset())
+
+
+def test_text_that_is_no_timestamp_is_refused():
+    with pytest.raises(ValueError, match="Invalid timestamp"):
+        parse_timestamp("2026-13-01T07:26:11Z")
