@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import json
 import os
 from collections.abc import Iterator
@@ -15,7 +16,7 @@ Entry = dict[str, Any]
 
 
 class AuditLog:
-    """The file. Commands may write it at the same time: a line is appended by one system call, and is on disk when `write` returns."""
+    """The file. Commands may write it at the same time, one line each in turn, which is on disk when `write` returns."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -30,6 +31,7 @@ class AuditLog:
         with name_path(self.path):
             file = os.open(self.path, flags, 0o600)
             try:
+                fcntl.flock(file, fcntl.LOCK_EX)  # else a line that another command is writing looks cut
                 os.fchmod(file, 0o600)  # a log that an older Kennel made can be read by all users
                 size = os.fstat(file).st_size
                 is_torn = size > 0 and os.pread(file, 1, size - 1) != b"\n"

@@ -5,6 +5,8 @@ from __future__ import annotations
 import base64
 from typing import TYPE_CHECKING, Any
 
+from ops.core.aws.errors import find_request_id
+
 if TYPE_CHECKING:
     from ops.core.aws.account import Account
 
@@ -67,7 +69,7 @@ class Bucket:
         where = {"Bucket": self.name, "Key": key}
         with self.account.record("s3.put_object", f"upload {key}", where) as entry:
             answer = self.account.call("s3", "put_object", **where, Body=body, ChecksumAlgorithm="SHA256", **more)
-            entry["request"] = answer["ResponseMetadata"]["RequestId"]
+            entry["request"] = find_request_id(answer)
 
     def objects(self, prefix: str) -> list[dict[str, Any]]:
         """List the objects below the prefix: Key, Size, LastModified, ETag."""

@@ -8,7 +8,6 @@ import gc
 import io
 import logging
 import os
-import secrets
 import shlex
 import sys
 from collections.abc import Callable, Iterator
@@ -76,7 +75,7 @@ def task(**options: Any) -> Callable[[Callable[..., Result | None]], Any]:
         @functools.wraps(body)
         def run(c: invoke.Context, *args: Any, **kwargs: Any) -> Result | None:
             running.command, running.announced, running.changes = command, "", "json" not in kwargs
-            running.run = secrets.token_hex(4)
+            running.run = os.urandom(4).hex()
             check_numbers(command, kwargs)
             with private_files(command):
                 result = body(c, *args, **kwargs)

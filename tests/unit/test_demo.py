@@ -24,7 +24,7 @@ CHOSEN = settings_of(text="stack: {name: mine}")
 def test_stack_is_named_after_the_folder(folder, letters):
     chosen = demo.choose_stack(SETTINGS, Path("/somewhere") / folder)
     assert re.fullmatch(letters + "[0-9a-f]{6}", chosen)
-    assert Stack(name=chosen, expires_hours=1).name == chosen
+    assert Stack(name=chosen, expires_hours=1, wait_minutes=0).name == chosen
 
 
 def test_folders_of_one_name_have_different_stacks(tmp_path, monkeypatch):

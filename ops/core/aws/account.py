@@ -17,7 +17,7 @@ from botocore.exceptions import ClientError
 from ops.core import interrupts, running
 from ops.core.audit_log import AuditLog, Entry
 from ops.core.aws import lost_answers
-from ops.core.aws.errors import build_aws_error, redact, shorten_for_log
+from ops.core.aws.errors import build_aws_error, find_request_id, redact, shorten_for_log
 from ops.core.aws.new_resources import PAUSES_S, NewResources, is_unknown_resource
 from ops.core.aws.session import open_session
 from ops.core.aws.sts import RETRIES
@@ -267,12 +267,6 @@ class Account:
                 )
             time.sleep(pause)
         return None
-
-
-def find_request_id(answer: Any) -> str:
-    """Return AWS's id of the request, by which its support and CloudTrail find it; "" for an answer without one."""
-    metadata = answer.get("ResponseMetadata", {}) if isinstance(answer, dict) else {}
-    return str(metadata.get("RequestId", ""))
 
 
 def iterate_poll_intervals() -> Iterator[float]:

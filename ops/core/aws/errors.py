@@ -41,8 +41,13 @@ def build_aws_error(error: Any) -> AwsError:
         reason = f"{reason.rstrip('.')}. Create it: invoke data.up"
     if error.operation_name == "AssumeRole":
         reason = f"{reason.rstrip('.')}. Each command assumes its own role of the stack. What is missing: invoke doctor"
-    request = error.response.get("ResponseMetadata", {}).get("RequestId", "")
-    return AwsError(error.operation_name, code, reason, request)
+    return AwsError(error.operation_name, code, reason, find_request_id(error.response))
+
+
+def find_request_id(answer: Any) -> str:
+    """Return AWS's id of the request, by which its support and CloudTrail find it; "" for an answer without one."""
+    metadata = answer.get("ResponseMetadata", {}) if isinstance(answer, dict) else {}
+    return str(metadata.get("RequestId", ""))
 
 
 def compute_clock_skew_minutes(response: dict[str, Any]) -> float | None:
