@@ -13,7 +13,9 @@ from tests.unit.test_autoscale import SCHEDULE
 def test_autoscale_applies_and_reverts_metric_and_schedule(demo_stack, inject_fault):
     """By its own settings it is right; by others it has drifted, and is brought there, and back."""
     other = type(demo_stack)(demo_stack.file.with_name("wholeclocked.yaml"))
-    coming = SCHEDULE.replace("2026-12-01", str(date.today() + timedelta(days=30)))  # One that has passed asks for nothing.
+    coming = SCHEDULE.replace(
+        "2026-12-01", str(date.today() + timedelta(days=30))
+    )  # One that has passed asks for nothing.
     assert coming != SCHEDULE
     more = "endpoint:\n  scaling_metric: concurrency\n" + coming.split("\n", 1)[1]
     other.file.write_text(demo_stack.file.read_text() + more)
