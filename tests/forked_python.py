@@ -5,6 +5,7 @@ below then runs as ever. For those its process stays, with its id and its group,
 """
 
 import os
+import shlex
 import shutil
 import sys
 from pathlib import Path
@@ -27,6 +28,8 @@ def make_interpreter(folder: Path, address: str) -> Path:
     (folder / "bin").mkdir()
     for path in binaries.iterdir():  # commands that people install beside it, such as openssl, are found as before
         (folder / "bin" / path.name).symlink_to(path.resolve() if path.name.startswith("python") else path)
+    (folder / "bin" / "activate").unlink(missing_ok=True)
+    (folder / "bin" / "activate").write_text(f"export PATH={shlex.quote(str(folder / 'bin'))}:$PATH\n")
     return folder / "bin" / Path(sys.executable).name
 
 

@@ -84,11 +84,11 @@ def test_changed_host_key_is_rejected_with_the_fix(box_stack):
     assert "Traceback" not in refused.err
 
 
-def test_stopped_box_is_rejected_with_the_start_command(box_stack, digits):
+def test_stopped_box_is_rejected_with_the_start_command(box_stack, few_digits):
     """Commands that need a running box name the command that starts it."""
     account = box_stack.account
     ident = facts.read(account).box["InstanceId"]
-    box_stack("data.up", "data.push", "--dir", str(digits))
+    box_stack("data.up", "data.push", "--dir", str(few_digits))
     account.client("ec2").stop_instances(InstanceIds=[ident])
     try:
         for command in (("ec2.train",), ("ec2.run", "true"), ("ec2.attach",)):

@@ -20,10 +20,10 @@ TRAINER = "$(pgrep -d, -f '[b]oxside.box_runner .*/kennel-box2-box')"
 
 
 @pytest.fixture(scope="module")
-def box_stack(make_stack, digits):
+def box_stack(make_stack, few_digits):
     cli = make_stack("box2")
     cli("iam.apply", "net.up", "ec2.up", "data.up")
-    cli("data.push", "--dir", str(digits))
+    cli("data.push", "--dir", str(few_digits))
     return cli
 
 

@@ -63,11 +63,11 @@ def test_quota_error_names_the_quota(make_stack, inject_fault):
 
 
 @pytest.mark.timeout(300)
-def test_spot_notice_saves_the_job_which_resumes_later(make_stack, inject_fault, digits):
+def test_spot_notice_saves_the_job_which_resumes_later(make_stack, inject_fault, few_digits):
     """The box notices a spot interruption, and the job resumes after it."""
     cli = make_stack("spotbox", "train: {epochs: 30}\n")
     cli("iam.apply", "net.up", "data.up")
-    cli("data.push", "--dir", str(digits))
+    cli("data.push", "--dir", str(few_digits))
     assert "on spot: at most  $0.537/h" in cli("ec2.up", "--spot").err
     ident = facts.read(cli.account).instance_id
     assert json.loads(cli("ec2.status", "--json").out)["market"] == "spot"

@@ -103,10 +103,10 @@ def test_no_capacity_page_gets_a_box(make_stack, inject_fault):
 
 
 @pytest.mark.timeout(300)
-def test_spot_interruption_page_resumes_the_job(make_stack, inject_fault, digits):
+def test_spot_interruption_page_resumes_the_job(make_stack, inject_fault, few_digits):
     cli = make_stack("incidentspot", "train: {epochs: 14}\nec2: {instance_types: [g4dn.xlarge]}")
     cli("iam.apply", "net.up", "data.up")
-    cli("data.push", "--dir", str(digits))
+    cli("data.push", "--dir", str(few_digits))
     cli("ec2.up", "--spot")
     page = Page("spot-interruption", cli)
     assert not page.confirmed()
@@ -213,10 +213,10 @@ def test_training_failed_page_repairs_the_data(make_stack, pictures):
 
 
 def test_training_stuck_page_restarts_the_job(make_stack, sandbox, tmp_path):
-    job = Training(make_stack, "stuckjob", write_noise_pictures(tmp_path / "noise"), 40)
+    job = Training(make_stack, "stuckjob", write_noise_pictures(tmp_path / "noise"), 20)
     name = job.start("--instances", "2")
     page = Page("training-stuck", job.cli, job=name, again=f"{name}-2", quiet="4")
-    job.until(name, "epoch 2/40")
+    job.until(name, "epoch 2/20")
     assert not page.confirmed()  # a job that moves must not look like this incident
     send_control_request(state.read(sandbox), "POST", "freeze", {"job": name, "host": 2})
     deadline = time.monotonic() + 60

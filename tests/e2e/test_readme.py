@@ -4,13 +4,13 @@ import os
 import re
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
 from ops.core.paths import ROOT
+from tests import in_process
 
 NOT_RUN = {"Next: a real account": "it needs an account on AWS"}
 BUILT_ALREADY = "make "  # make installs for minutes, and runs commands that other tests run
@@ -44,11 +44,11 @@ BLOCKS = read_blocks((ROOT / "README.md").read_text())
 
 
 @pytest.fixture
-def checkout(tmp_path):
+def checkout(tmp_path, sandbox):
     """A copy of the checkout as a clone is after `make`, with two classes of photos in it."""
     copy = tmp_path / "kennel"
     shutil.copytree(ROOT, copy, symlinks=True, ignore=shutil.ignore_patterns(*LEFT_BEHIND))
-    (copy / ".venv").symlink_to(sys.prefix)
+    (copy / ".venv").symlink_to(Path(in_process.interpreter).parent.parent)
     for label, colour in (("ant", 40), ("bee", 200)):
         (copy / "photos" / label).mkdir(parents=True)
         for number in range(20):
@@ -58,15 +58,16 @@ def checkout(tmp_path):
 
 
 SHORT = {"INVOKE_TRAIN_EPOCHS": "1"}  # what the demo shows is its way through, not a good model
+INVOKE = 'invoke() { python -m invoke "$@"; }\n'  # by the interpreter that forks what needs torch
 SECONDS = 900.0  # on a machine that other tests keep busy
 
 
 def run_in(folder: Path, script: str) -> subprocess.CompletedProcess:
     """Run shell commands up to the first that fails, with nothing of this process's stack in their environment."""
     outside = {name: value for name, value in os.environ.items() if not name.startswith(("KENNEL_", "INVOKE_"))}
-    path = f"{Path(sys.executable).parent}{os.pathsep}{outside['PATH']}"
+    path = f"{Path(in_process.interpreter).parent}{os.pathsep}{outside['PATH']}"
     return subprocess.run(
-        ["bash", "-ec", script],
+        ["bash", "-ec", INVOKE + script],
         cwd=folder,
         env=outside | SHORT | {"PATH": path},
         stdin=subprocess.DEVNULL,

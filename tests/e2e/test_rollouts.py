@@ -198,7 +198,7 @@ class Callers:
                 self.releases.append(json.loads(answer["Body"].read())["release"])
             except Exception as error:
                 self.wrong.append(repr(error))
-            time.sleep(0.005)
+            time.sleep(0.03)
 
     def __enter__(self):
         for thread in self.threads:
