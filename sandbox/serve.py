@@ -71,10 +71,7 @@ def main(folder: Path) -> None:
         kept_state.start_programs(world)
         (folder / state.KEPT_FILE).unlink()  # from here on it is out of date
     write_files(world)
-    # The models of AWS's services stay to the end. Python's own thresholds take a seventh of this process's time.
-    gc.freeze()
-    gc.set_threshold(50_000, 20, 100)
-    gc.enable()
+    collect_garbage_rarely()
     world.note(f"serving on {world.url}")
     world.ending.wait()
     world.note("shutting down")
@@ -83,6 +80,13 @@ def main(folder: Path) -> None:
         state.clear_sandbox_folder(folder, keep=True)
     # Else `down` clears the folder; after any other signal the next `up` finds the state file, and says what is lost.
     os._exit(0)  # threads of werkzeug, asyncio and training jobs would delay an ordinary exit
+
+
+def collect_garbage_rarely() -> None:
+    """Leave what is loaded alone: the models of AWS's services stay. By Python's own thresholds a seventh of the time goes in collections."""
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 100)
+    gc.enable()
 
 
 def check_region() -> None:
