@@ -27,7 +27,12 @@ def build_endpoint_alarms(settings: Settings) -> list[dict[str, Any]]:
 
 
 def build_guard_alarms(settings: Settings, config: str) -> list[dict[str, Any]]:
-    """Return the same alarms for one config: they watch a new fleet only, so that an old fleet's errors do not end an update."""
+    """Return the same alarms for one config: they watch a new fleet only, so that an old fleet's errors do not end an update.
+
+    There are none if `endpoint.bake_s` is 0: AWS would have no time to watch them.
+    """
+    if not settings.endpoint.bake_s:
+        return []
     where = [*build_dimensions(settings), {"Name": "EndpointConfigName", "Value": config}]
     return [build_5xx_alarm(settings, f"{config}-5xx", where), build_latency_alarm(settings, f"{config}-p99", where, 2)]
 

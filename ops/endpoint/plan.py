@@ -177,9 +177,8 @@ def update_steps(have: Facts, want: EndpointSpec) -> Steps:
         if moved:
             yield from scaling.steps(scaling.Facts(), settings)
         raise
-    yield wait_for_endpoint(
-        settings, "instances start, load the release, answer pings, and are watched while they bake"
-    )
+    watched = f", and are watched while they bake for {bake_s} s" if (bake_s := settings.endpoint.bake_s) else ""
+    yield wait_for_endpoint(settings, f"instances start, load the release and answer pings{watched}")
     yield from alarms.remove_guard_steps(
         guard["AlarmName"] for guard in alarms.build_guard_alarms(settings, want.config)
     )
@@ -221,7 +220,7 @@ def build_endpoint_update(have: Facts, want: EndpointSpec) -> Change:
     watched = (
         "rolled back if an alarm fires"
         if want.settings.endpoint.bake_s
-        else "endpoint.bake_s is 0: alarms are not watched"
+        else "endpoint.bake_s is 0: no alarm rolls it back"
     )
     why = f"blue/green update {have.live} -> {want.config}, {shift}; {watched}"
     return Change("sagemaker", "update_endpoint", args, why)
@@ -288,15 +287,10 @@ def build_deployment_config(want: EndpointSpec, count: int) -> dict[str, Any]:
     bake = want.settings.endpoint.bake_s
     canary = {"Type": "CANARY", "CanarySize": {"Type": "INSTANCE_COUNT", "Value": 1}}
     routing = {**(canary if count > 1 else {"Type": "ALL_AT_ONCE"}), "WaitIntervalInSeconds": bake}
-    return {
-        "BlueGreenUpdatePolicy": {
-            "TrafficRoutingConfiguration": routing,
-            "TerminationWaitInSeconds": bake,
-            "MaximumExecutionTimeoutInSeconds": START_S + 2 * bake,
-        },
-        "AutoRollbackConfiguration": {
-            "Alarms": [
-                {"AlarmName": guard["AlarmName"]} for guard in alarms.build_guard_alarms(want.settings, want.config)
-            ]
-        },
+    policy = {
+        "TrafficRoutingConfiguration": routing,
+        "TerminationWaitInSeconds": bake,
+        "MaximumExecutionTimeoutInSeconds": START_S + 2 * bake,
     }
+    guards = [{"AlarmName": guard["AlarmName"]} for guard in alarms.build_guard_alarms(want.settings, want.config)]
+    return {"BlueGreenUpdatePolicy": policy, **({"AutoRollbackConfiguration": {"Alarms": guards}} if guards else {})}

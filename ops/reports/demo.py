@@ -7,6 +7,7 @@ import json
 import os
 import re
 import shlex
+import shutil
 import unicodedata
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -181,6 +182,7 @@ def describe_report(report: DemoReport, settings: Settings, pictures: Path, job:
             f"report: {shorten_path(REPORT)}",
             "",
             *([switch] if switch else []),
+            *([] if shutil.which("invoke") else ["For the next commands: . .venv/bin/activate"]),
             "Next: invoke sm.status            look at the endpoint",
             "      invoke evidence             write one page of all that runs",
             f"      invoke sm.report {job}",

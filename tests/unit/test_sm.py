@@ -16,6 +16,7 @@ from tests.conftest import settings_of
 
 SETTINGS = settings_of()
 WANT = plan.EndpointSpec(Release("a" * 64, "job"), SETTINGS, image_tag="b" * 12)
+BAKING = replace(WANT, settings=settings_of(text="endpoint: {bake_s: 300}"))
 NETWORK = {"subnets": ("subnet-a", "subnet-b"), "group": "sg-1"}
 WATCHED = {
     "alarms": {alarm["AlarmName"]: alarm["Threshold"] for alarm in alarms.build_endpoint_alarms(SETTINGS)},
@@ -40,7 +41,7 @@ def live(config, status="InService"):
         ({"models": (WANT.model,), "configs": (WANT.config,), "endpoint": live(WANT.config)}, []),
         (
             {"models": (WANT.model,), "configs": (WANT.config,), "endpoint": live("other")},
-            ["put_metric_alarm", "put_metric_alarm", "update_endpoint", "wait", "delete_alarms"],
+            ["update_endpoint", "wait"],
         ),
         (
             {"models": (WANT.model,), "configs": (WANT.config,), "endpoint": live("other", "Failed")},
@@ -69,10 +70,10 @@ def test_endpoint_gets_alarms_and_a_log_group():
     assert (p99["ExtendedStatistic"], p99["Threshold"]) == ("p99", 2_000_000)  # microseconds
 
 
-def update(count=1, **facts):
+def update(count=1, want=WANT, **facts):
     have = {**live("other"), "ProductionVariants": [{"DesiredInstanceCount": count}]}
     known = {"models": (WANT.model,), "configs": (WANT.config,), "instance_type": "ml.m5.large", "endpoint": have}
-    return preview(plan.steps(plan.Facts(**{**NETWORK, **WATCHED, **known, **facts}), WANT))
+    return preview(plan.steps(plan.Facts(**{**NETWORK, **WATCHED, **known, **facts}), want))
 
 
 def asked(steps, call):
@@ -81,7 +82,7 @@ def asked(steps, call):
 
 def test_update_keeps_instances_and_rolls_back_on_alarms():
     """An update keeps the instance count that scaling chose, and its own alarms roll it back."""
-    found = asked(update(), "update_endpoint")
+    found = asked(update(want=BAKING), "update_endpoint")
     assert found["RetainAllVariantProperties"] is True
     guards = [alarm["AlarmName"] for alarm in found["DeploymentConfig"]["AutoRollbackConfiguration"]["Alarms"]]
     assert guards == [f"{WANT.config}-5xx", f"{WANT.config}-p99"]
@@ -89,13 +90,22 @@ def test_update_keeps_instances_and_rolls_back_on_alarms():
 
 def test_update_alarms_watch_the_new_fleet_until_it_settles():
     """The alarms of an update watch only the new fleet, and go when it has settled."""
-    steps = update()
+    steps = update(want=BAKING)
     calls = [step.call if isinstance(step, Change) else "wait" for step in steps]
     assert calls == ["put_metric_alarm", "put_metric_alarm", "update_endpoint", "wait", "delete_alarms"]
+    assert steps[3].why.endswith("and are watched while they bake for 300 s")
     for guard in (step.args for step in steps[:2]):
         assert {"Name": "EndpointConfigName", "Value": WANT.config} in guard["Dimensions"]
     left = update(guards=("kennel-demo-old-5xx",))
     assert left[0].args == {"AlarmNames": ["kennel-demo-old-5xx"]}
+
+
+def test_update_without_bake_time_promises_no_rollback():
+    """AWS watches the alarms of an update while the new fleet bakes, and at no other time."""
+    [change, wait] = update()
+    assert change.why.endswith("endpoint.bake_s is 0: no alarm rolls it back")
+    assert "AutoRollbackConfiguration" not in change.args["DeploymentConfig"]
+    assert wait.why == "instances start, load the release and answer pings"
 
 
 def test_canary_needs_two_instances():
@@ -116,7 +126,7 @@ def test_canary_needs_two_instances():
 def test_new_instance_type_removes_and_restores_scaling():
     """Another instance type removes scaling before, and restores it after."""
     calls = [s.call for s in update(instance_type="ml.c5.xlarge", has_scaling=True) if isinstance(s, Change)]
-    assert calls[2:4] == ["deregister_scalable_target", "update_endpoint"]
+    assert calls[:2] == ["deregister_scalable_target", "update_endpoint"]
     assert calls[-2:] == ["register_scalable_target", "put_scaling_policy"]
     same = [s.call for s in update(has_scaling=True) if isinstance(s, Change)]
     assert "deregister_scalable_target" not in same
@@ -251,7 +261,7 @@ def test_job_name_follows_from_data_code_settings_and_hosts():
 
 def test_alarms_of_a_rollout_cost_nothing_in_the_end():
     names = ["kennel-demo-rollout-5xx", "kennel-demo-rollout-latency"]
-    rollout = [*alarms.guard_steps(SETTINGS, "config"), *alarms.remove_guard_steps(names)]
+    rollout = [*alarms.guard_steps(BAKING.settings, "config"), *alarms.remove_guard_steps(names)]
     assert [step.sign for step in rollout] == ["+", "+", "-"]
     assert sum(step.dollars_per_hour for step in rollout) == pytest.approx(0)
 
