@@ -7,7 +7,7 @@ import pytest
 
 from ops.core.settings import Stack
 from ops.reports import demo
-from tests.conftest import settings_of
+from tests.conftest import draw_pictures, settings_of
 
 SETTINGS = settings_of()
 CHOSEN = settings_of(text="stack: {name: mine}")
@@ -77,5 +77,5 @@ def test_report_tells_how_invoke_is_found(monkeypatch, tmp_path, found):
     """make demo runs it from .venv/bin, which is on nobody's PATH yet: the next commands would not be found."""
     monkeypatch.setattr(demo.shutil, "which", lambda name: found)
     report = demo.DemoReport([], demo.TestAccuracy("0d70c2a09772", 0.99, 360), [], 0.656, 77.4)
-    said = demo.describe_report(report, SETTINGS, tmp_path, "job", "")
+    said = demo.describe_report(report, SETTINGS, draw_pictures(tmp_path), "job", "")
     assert ("For the next commands: . .venv/bin/activate\nNext: invoke sm.status" in said) == (found is None)
