@@ -42,11 +42,13 @@ SIDE = 65_500  # JPEG's own limit; resizing a PNG of one column and 25 million r
 SCANS = 40  # of a progressive JPEG, each a pass over the whole picture; encoders write about ten
 SEGMENTS = 2_000  # of a JPEG; a colour profile takes some dozens
 CHUNKS = 2_000  # of a PNG, not counting data chunks of LARGE_CHUNK or more, of which a large picture has thousands
+COMPRESSED_CHUNKS = 16  # texts and profiles of a PNG; Pillow unpacks up to 1 MB of each, and ImageMagick writes five
 LARGE_CHUNK = 4_096  # bytes; the smallest data chunks that encoders write, most write 8 KB or more
 EXIF_SEGMENTS = 16  # Pillow joins them one by one, in quadratic time
 FORMATS = ("PNG", "JPEG")
 
 PNG_START, JPEG_START = b"\x89PNG\r\n\x1a\n", b"\xff\xd8"
+COMPRESSED = (b"zTXt", b"iTXt", b"iCCP")
 EXIF_START = b"Exif\0\0"
 NEXT_MARKER = re.compile(rb"\xff[\x02-\xcf\xd8-\xfe]")  # not a stuffed byte, TEM, a restart marker or a fill byte
 HEADERS = {bytes([code]) for code in range(0xC0, 0xFF) if not 0xD0 <= code < 0xD8}
@@ -127,7 +129,10 @@ def decode_picture(data: bytes, at_least: int = 0) -> Picture:
                 image.draft(None, (at_least, at_least))
             image.load()
             transpose = find_transposition(image)
-            whole = image.transpose(transpose) if transpose is not None else image
+            whole = image
+            if transpose is not None:
+                whole = image.transpose(transpose)
+                image.close()  # which frees its pixels: a large picture is held twice at most
             return Picture(convert_to_rgb(whole), size, mode, transpose is not None)
     except PictureError:
         raise
@@ -153,6 +158,18 @@ def name_content(data: bytes) -> str:
     if data.startswith((PNG_START, JPEG_START)):
         return "it is damaged"
     return "it has another format"
+
+
+def estimate_memory(data: bytes, at_least: int) -> int:
+    """Return about how many bytes `decode_picture` will take, by the file's header; 0 for a file that it refuses."""
+    try:
+        check_structure(data)
+        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+            coefficients = 2 * 3 * image.width * image.height if "progressive" in image.info else 0
+            image.draft(None, (at_least, at_least))
+            return coefficients + 2 * 4 * image.width * image.height  # as decoded, and as RGB
+    except Exception:  # Pillow raises many kinds for a broken file
+        return 0
 
 
 def decode_square(data: bytes, side: int) -> Image.Image:
@@ -189,14 +206,15 @@ def check_structure(data: bytes) -> None:
 def check_png(data: bytes) -> None:
     if data[12:16] == b"IHDR":
         check_size(int.from_bytes(data[16:20], "big"), int.from_bytes(data[20:24], "big"))
-    at, chunks = len(PNG_START), 0
+    at, chunks, compressed = len(PNG_START), 0, 0
     while at + 8 <= len(data):
         size, name = int.from_bytes(data[at : at + 4], "big"), data[at + 4 : at + 8]
         if name == b"IEND":
             return
         at, chunks = at + 12 + size, chunks + (name != b"IDAT" or size < LARGE_CHUNK)
-        if chunks > CHUNKS:
-            raise LimitError(f"has more than {CHUNKS} chunks")
+        compressed += name in COMPRESSED
+        if chunks > CHUNKS or compressed > COMPRESSED_CHUNKS:
+            raise LimitError(f"has more than {CHUNKS} chunks, or more than {COMPRESSED_CHUNKS} compressed texts")
 
 
 def check_jpeg(data: bytes) -> None:

@@ -21,9 +21,10 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from admission import Admission, DeadlineExceeded, QueueFull, reduce_priority
+from admission import Admission, Body, DeadlineExceeded, QueueFull, reduce_priority
 from engine import Answer, BadRelease, Engine, count_vcpus
 from imaging import REQUEST_BYTES, PictureError
+from protocol import ACCEPTED, SECONDS, BoundedProtocol, Phase
 from telemetry import Telemetry, log, setup_logging
 
 CONTENT_TYPES = {"image/jpeg", "image/jpg", "image/pjpeg", "image/png", "application/x-image"}
@@ -33,7 +34,6 @@ PING_S = 1.5  # SageMaker gives a ping two seconds
 RETRY_S = "1"
 DISCARD_S = 1.0  # to read the rest of a refused body
 USER = "server"  # of the Dockerfile
-KEEP_ALIVE_S = 75  # longer than the proxy in front keeps connections, or one may close as a request arrives
 
 
 class BodyTooLarge(Exception):
@@ -85,7 +85,9 @@ class Server:
                 415, f"content type {content_type[:100] or 'missing'}; send one of {', '.join(sorted(CONTENT_TYPES))}"
             )
         try:
-            answer = await self.admission.process(lambda: read_bounded_body(request, size), self.classify_timed)
+            answer = await self.admission.process(
+                lambda body: read_bounded_body(request, body, size), self.classify_timed
+            )
         except QueueFull:
             return build_error_response(503, "the queue is full; try again", {"Retry-After": RETRY_S})
         except DeadlineExceeded:
@@ -108,17 +110,18 @@ class Server:
             return self.engine.classify(body)
 
 
-async def read_bounded_body(request: Request, size: list[int]) -> bytes:
-    """Return the body. Raises BodyTooLarge as soon as it exceeds REQUEST_BYTES."""
+async def read_bounded_body(request: Request, body: Body, size: list[int]) -> bytes:
+    """Return the body. Raises BodyTooLarge as soon as it exceeds REQUEST_BYTES, and QueueFull when all bodies are too many."""
     if int(request.headers.get("content-length", 0)) > REQUEST_BYTES:
         raise BodyTooLarge
-    body = bytearray()
+    data = bytearray()
     async for chunk in request.stream():
-        body += chunk
-        size[0] = len(body)
-        if len(body) > REQUEST_BYTES:
+        size[0] += len(chunk)
+        if size[0] > REQUEST_BYTES:
             raise BodyTooLarge
-    return bytes(body)
+        body.grow(len(chunk))
+        data += chunk
+    return bytes(data)
 
 
 async def discard_body(request: Request) -> None:
@@ -204,7 +207,10 @@ def main() -> int:
         log_config=None,
         access_log=False,
         timeout_graceful_shutdown=DRAIN_S,
-        timeout_keep_alive=KEEP_ALIVE_S,
+        timeout_keep_alive=int(SECONDS[Phase.IDLE]),
+        http=BoundedProtocol,
+        ws="none",
+        backlog=ACCEPTED,
     )
     return 0
 

@@ -135,15 +135,37 @@ def jpeg_with(extra, size=(40, 30)):
         (jpeg_with(300_000 * (b"\xff\xe1\x00\x12Exif\0\0" + b"x" * 10)), "16 Exif segments"),
         (jpeg_with(100_000 * b"\xff\xfe\x00\x02"), "more than 2000 segments"),
         (picture()[:8] + 100_000 * b"\0\0\0\0teXt\0\0\0\0" + picture()[8:], "more than 2000 chunks"),
+        (picture()[:33] + 17 * b"\0\0\0\0zTXt\0\0\0\0" + picture()[33:], "more than 16 compressed texts"),
         (picture("L", size=(1, 70_000)), "65500 for a side"),
     ],
-    ids=["Exif", "much Exif", "segments", "chunks", "one column"],
+    ids=["Exif", "much Exif", "segments", "chunks", "texts", "one column"],
 )
 def test_slow_pictures_are_rejected_at_once(body, words):
     began = time.process_time()
     with pytest.raises(PictureError, match=words):
         picture_bytes.prepare_picture(body, {"pixels": 8, "mean": [0.5] * 3, "std": [0.5] * 3})
     assert time.process_time() - began < 2
+
+
+@pytest.mark.parametrize(
+    ("form", "options", "large"),
+    [("PNG", {}, True), ("JPEG", {}, False), ("JPEG", {"progressive": True}, True)],
+    ids=["PNG", "JPEG", "progressive"],
+)
+def test_large_pictures_are_decoded_one_at_a_time(monkeypatch, form, options, large):
+    """A JPEG is decoded at a fraction of its size, so it is not large, unless it is progressive."""
+    monkeypatch.setattr(picture_bytes, "LARGE_BYTES", 1_000_000)
+    held = []
+    monkeypatch.setattr(
+        picture_bytes,
+        "decode_square",
+        lambda *_: held.append(picture_bytes.one_large.locked()) or Image.new("RGB", (8, 8)),
+    )
+    picture_bytes.prepare_picture(
+        picture("RGB", form, (600, 600), **options), {"pixels": 8, "mean": [0.5] * 3, "std": [0.5] * 3}
+    )
+    assert held == [large]
+    assert not picture_bytes.one_large.locked()
 
 
 def test_data_after_the_picture_is_not_counted():
