@@ -258,5 +258,6 @@ def find_transposition(image: Image.Image) -> Image.Transpose | None:
 def convert_to_rgb(image: Image.Image) -> Image.Image:
     """Convert to RGB. Of 16 bits the upper eight are kept: Pillow would clip the values at 255."""
     if image.mode.startswith("I"):
-        image = Image.frombytes("L", image.size, image.convert("I;16").tobytes()[1::2])
+        whole = image if image.mode == "I;16" else image.convert("I;16")
+        image = Image.frombytes("L", image.size, whole.tobytes()[1::2])
     return image if image.mode == "RGB" else image.convert("RGB")

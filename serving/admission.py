@@ -8,8 +8,8 @@ from collections.abc import Awaitable, Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
-BODY_BYTES = 48_000_000  # of the bodies of all requests, from their first byte to their answer
-READING = 256  # requests whose body is being read; below the server's connections, so that pings still get one
+BODY_BYTES_PER_WORKER = 24_000_000  # of the bodies of all requests, from their first byte to their answer
+READ_PER_WORKER = 64  # requests whose body is being read; half of the server's connections, so that pings still get one
 QUEUED_PER_WORKER = 8  # queued requests per worker: a wait of about eight times one request's time
 DEADLINE_S = 10.0  # from the first byte to the answer; SageMaker itself gives up after 60
 NICE = 5  # of the workers: the thread that refuses requests and answers pings has priority
@@ -39,13 +39,14 @@ class Admission:
 
     def __init__(self, workers: int) -> None:
         self.limit = workers * (1 + QUEUED_PER_WORKER)
+        self.reading_limit, self.body_limit = workers * READ_PER_WORKER, workers * BODY_BYTES_PER_WORKER
         self.request_count = self.reading_count = self.body_bytes = 0
         self.last_answer_at = time.monotonic()  # when a worker last answered; engines are verified before they serve
         self._pool = ThreadPoolExecutor(workers, "worker", initializer=reduce_priority)
 
     async def process(self, read: Callable[["Body"], Awaitable[bytes]], work: Callable[[bytes], T]) -> T:
         """Return the result of `work` on the bytes that `read` returns. Raises QueueFull, DeadlineExceeded, and their errors."""
-        if self.request_count >= self.limit or self.reading_count >= READING:
+        if self.request_count >= self.limit or self.reading_count >= self.reading_limit:
             raise QueueFull
         began, task, body = time.monotonic(), None, Body(self)
         try:
@@ -102,8 +103,8 @@ class Body:
         self.admission, self.size = admission, 0
 
     def grow(self, size: int) -> None:
-        """Count further bytes. Raises QueueFull when all bodies exceed BODY_BYTES."""
-        if self.admission.body_bytes + size > BODY_BYTES:
+        """Count further bytes. Raises QueueFull when all bodies exceed the limit."""
+        if self.admission.body_bytes + size > self.admission.body_limit:
             raise QueueFull
         self.admission.body_bytes += size
         self.size += size

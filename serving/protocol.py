@@ -6,6 +6,7 @@ JSON, and what it still sends is dropped for a moment, because closing at once w
 
 import asyncio
 import json
+import resource
 from enum import Enum, auto
 from http import HTTPStatus
 from typing import Any, cast
@@ -15,9 +16,17 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 HEAD_BYTES = 65_536  # as nginx's largest; SageMaker's heads have about 2 KB
 HEADERS = 100  # as Python's http.client; each takes ten times its bytes in memory
 PIPELINED = 16  # requests that wait behind another on one connection
-CONNECTIONS = 512  # about half of the 1,024 files that a process may open; the rest are for those being accepted
-ACCEPTED = 128  # connections that asyncio accepts before it looks at what they say
+CONNECTIONS_PER_WORKER = 128
+ACCEPTED = 256  # connections that asyncio accepts before it looks at what they say, up to three times in a row
 DROPPED_BYTES = 1_000_000  # of a refused caller
+
+
+def choose_connection_limit(workers: int) -> int:
+    """Return how many connections to hold, with a quarter of the files that this process may open; allow it all it may."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    most = workers * CONNECTIONS_PER_WORKER
+    return most if hard == resource.RLIM_INFINITY else min(most, hard // 4)
 
 
 class Phase(Enum):
@@ -48,7 +57,9 @@ class HeadTooLarge(Exception):
 
 
 class BoundedProtocol(HttpToolsProtocol):
-    """One connection. uvicorn keeps those of a server in `connections`."""
+    """One connection. uvicorn keeps those of a server in `connections`; the class has their limit."""
+
+    limit = CONNECTIONS_PER_WORKER
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
@@ -63,7 +74,7 @@ class BoundedProtocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         self.enter_phase(Phase.SILENT)
-        if len(self.connections) > CONNECTIONS:
+        if len(self.connections) > self.limit:
             self.make_room()
 
     def make_room(self) -> None:

@@ -8,6 +8,7 @@ when the queue is full. GET /metrics returns Prometheus text. SIGTERM stops new 
 
 import asyncio
 import contextlib
+import ctypes
 import os
 import pwd
 import sys
@@ -24,7 +25,7 @@ from starlette.routing import Route
 from admission import Admission, Body, DeadlineExceeded, QueueFull, reduce_priority
 from engine import Answer, BadRelease, Engine, count_vcpus
 from imaging import REQUEST_BYTES, PictureError
-from protocol import ACCEPTED, SECONDS, BoundedProtocol, Phase
+from protocol import ACCEPTED, SECONDS, BoundedProtocol, Phase, choose_connection_limit
 from telemetry import Telemetry, log, setup_logging
 
 CONTENT_TYPES = {"image/jpeg", "image/jpg", "image/pjpeg", "image/png", "application/x-image"}
@@ -33,6 +34,7 @@ RECENT_S = 10.0  # an inference that succeeded within this time answers a ping
 PING_S = 1.5  # SageMaker gives a ping two seconds
 RETRY_S = "1"
 DISCARD_S = 1.0  # to read the rest of a refused body
+M_MMAP_THRESHOLD, MAPPED_BYTES = -3, 1 << 20  # of glibc's mallopt
 USER = "server"  # of the Dockerfile
 
 
@@ -182,8 +184,15 @@ def drop_privileges(user: str = USER) -> None:
         log.warning("the server goes on as root: %s", error)
 
 
+def return_freed_memory() -> None:
+    """Have glibc return each large block as soon as it is freed: it would keep up to 32 MB of each for the next picture."""
+    with contextlib.suppress(AttributeError, OSError):
+        ctypes.CDLL(None).mallopt(M_MMAP_THRESHOLD, MAPPED_BYTES)
+
+
 def main() -> int:
     setup_logging()
+    return_freed_memory()
     folder = Path(os.environ.get("OPT_ML", "/opt/ml")) / "model"
     try:
         engine = load_engine(folder)
@@ -200,6 +209,7 @@ def main() -> int:
     log.info("serving", extra={"fields": summary})
     host = os.environ.get("SAGEMAKER_BIND_HOST", "0.0.0.0")  # noqa: S104  a container's port is reached from outside
     port = int(os.environ.get("SAGEMAKER_BIND_TO_PORT", "8080"))
+    BoundedProtocol.limit = choose_connection_limit(count_vcpus())
     uvicorn.run(
         build_application(engine),
         host=host,

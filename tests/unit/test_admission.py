@@ -117,7 +117,7 @@ def test_slow_bodies_take_no_place_in_the_queue():
 
 
 def test_bodies_that_are_read_are_counted(monkeypatch):
-    monkeypatch.setattr(admission, "READING", 1)
+    monkeypatch.setattr(admission, "READ_PER_WORKER", 1)
 
     async def story():
         line = Admission(1)
@@ -133,7 +133,7 @@ def test_bodies_that_are_read_are_counted(monkeypatch):
 
 def test_bytes_of_all_bodies_are_bounded(monkeypatch):
     """Bytes count from their arrival to the end of the work; a refused body gives its own back."""
-    monkeypatch.setattr(admission, "BODY_BYTES", 10)
+    monkeypatch.setattr(admission, "BODY_BYTES_PER_WORKER", 10)
 
     async def story():
         line, door = Admission(1), threading.Event()

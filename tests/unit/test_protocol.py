@@ -146,7 +146,7 @@ def test_oldest_waiting_connection_makes_room(port, monkeypatch):
         working = stack.enter_context(connect(port, POST + b"Content-Length: 5\r\n\r\nab"))
         oldest, idle = (stack.enter_context(connect(port, GET)) for _ in range(2))
         assert (read_answer(oldest), read_answer(idle)) == (b"HTTP/1.1 200 OK",) * 2
-        monkeypatch.setattr(protocol, "CONNECTIONS", 3)
+        monkeypatch.setattr(BoundedProtocol, "limit", 3)
         new = stack.enter_context(connect(port, GET))
         assert read_answer(new) == b"HTTP/1.1 200 OK"
         assert read_all(oldest) == b""
@@ -156,7 +156,7 @@ def test_oldest_waiting_connection_makes_room(port, monkeypatch):
 
 
 def test_connection_above_the_limit_is_refused(port, monkeypatch):
-    monkeypatch.setattr(protocol, "CONNECTIONS", 2)
+    monkeypatch.setattr(BoundedProtocol, "limit", 2)
     with contextlib.ExitStack() as stack:
         for _ in range(2):
             stack.enter_context(connect(port, POST + b"Content-Length: 5\r\n\r\nab"))
@@ -165,3 +165,12 @@ def test_connection_above_the_limit_is_refused(port, monkeypatch):
     assert answer.startswith(b"HTTP/1.1 503 Service Unavailable\r\n")
     assert b"retry-after: 1\r\n" in answer
     assert answer.endswith(b'{"error": "there are too many connections; try again"}')
+
+
+@pytest.mark.parametrize(("hard", "limit"), [(1024, 256), (400, 100), (-1, 256), (1 << 20, 256)])
+def test_connections_leave_files_for_the_rest(monkeypatch, hard, limit):
+    allowed = []
+    monkeypatch.setattr(protocol.resource, "getrlimit", lambda _: (64, hard))
+    monkeypatch.setattr(protocol.resource, "setrlimit", lambda _, limits: allowed.append(limits))
+    assert protocol.choose_connection_limit(2) == limit
+    assert allowed == [(hard, hard)]
