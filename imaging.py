@@ -25,6 +25,7 @@ from __future__ import annotations
 
 import io
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from PIL import Image, UnidentifiedImageError
@@ -117,8 +118,11 @@ class Picture:
     is_rotated: bool
 
 
-def decode_picture(data: bytes, at_least: int = 0) -> Picture:
-    """Decode a file's bytes; with `at_least`, scale a large JPEG down while decoding. Raises PictureError."""
+def decode_picture(data: bytes, at_least: int = 0, before: Callable[[int], None] | None = None) -> Picture:
+    """Decode a file's bytes; with `at_least`, scale a large JPEG down while decoding. Raises PictureError.
+
+    `before` is called between header and pixels, with the bytes that these will take, and may wait.
+    """
     try:
         check_structure(data)
         with Image.open(io.BytesIO(data), formats=FORMATS) as image:
@@ -127,9 +131,11 @@ def decode_picture(data: bytes, at_least: int = 0) -> Picture:
             size, mode = image.size, image.mode
             if at_least:
                 image.draft(None, (at_least, at_least))
+            if before:
+                before(estimate_memory(image, size))
             image.load()
             transpose = find_transposition(image)
-            whole = image
+            whole: Image.Image = image
             if transpose is not None:
                 whole = image.transpose(transpose)
                 image.close()  # which frees its pixels: a large picture is held twice at most
@@ -160,21 +166,15 @@ def name_content(data: bytes) -> str:
     return "it has another format"
 
 
-def estimate_memory(data: bytes, at_least: int) -> int:
-    """Return about how many bytes `decode_picture` will take, by the file's header; 0 for a file that it refuses."""
-    try:
-        check_structure(data)
-        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
-            coefficients = 2 * 3 * image.width * image.height if "progressive" in image.info else 0
-            image.draft(None, (at_least, at_least))
-            return coefficients + 2 * 4 * image.width * image.height  # as decoded, and as RGB
-    except Exception:  # Pillow raises many kinds for a broken file
-        return 0
+def estimate_memory(image: Image.Image, whole: tuple[int, int]) -> int:
+    """Return about how many bytes decoding takes: as decoded, as RGB, and all coefficients of a progressive JPEG of `whole` size."""
+    coefficients = 2 * 3 * whole[0] * whole[1] if "progressive" in image.info else 0
+    return coefficients + 2 * 4 * image.width * image.height
 
 
-def decode_square(data: bytes, side: int) -> Image.Image:
+def decode_square(data: bytes, side: int, before: Callable[[int], None] | None = None) -> Image.Image:
     """Decode and resize to `side` x `side`, without keeping the aspect ratio, as networks need it. Raises PictureError."""
-    return decode_picture(data, 2 * side).image.resize((side, side), Image.Resampling.BILINEAR)
+    return decode_picture(data, 2 * side, before).image.resize((side, side), Image.Resampling.BILINEAR)
 
 
 def check_size(width: int, height: int) -> None:

@@ -18,6 +18,8 @@ from pathlib import Path
 
 import uvicorn
 from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
@@ -34,7 +36,7 @@ RECENT_S = 10.0  # an inference that succeeded within this time answers a ping
 PING_S = 1.5  # SageMaker gives a ping two seconds
 RETRY_S = "1"
 DISCARD_S = 1.0  # to read the rest of a refused body
-M_MMAP_THRESHOLD, MAPPED_BYTES = -3, 1 << 20  # of glibc's mallopt
+M_MMAP_THRESHOLD, MAPPED_BYTES = -3, 1 << 18  # of glibc's mallopt; asyncio reads pieces of this size
 USER = "server"  # of the Dockerfile
 
 
@@ -143,12 +145,14 @@ def build_error_response(status: int, reason: str, headers: dict[str, str] | Non
 
 def build_application(engine: Engine) -> Starlette:
     server = Server(engine)
+    names = os.environ.get("SERVED_HOSTS", "*").split(",")  # unset on AWS, where only SageMaker reaches the container
     return Starlette(
+        middleware=[Middleware(TrustedHostMiddleware, allowed_hosts=names, www_redirect=False)],
         routes=[
             Route("/ping", server.ping),
             Route("/metrics", server.metrics),
             Route("/invocations", server.invocations, methods=["POST"]),
-        ]
+        ],
     )
 
 
@@ -185,7 +189,7 @@ def drop_privileges(user: str = USER) -> None:
 
 
 def return_freed_memory() -> None:
-    """Have glibc return each large block as soon as it is freed: it would keep up to 32 MB of each for the next picture."""
+    """Have glibc return each large block as soon as it is freed: it would keep blocks of up to 32 MB for the next picture."""
     with contextlib.suppress(AttributeError, OSError):
         ctypes.CDLL(None).mallopt(M_MMAP_THRESHOLD, MAPPED_BYTES)
 

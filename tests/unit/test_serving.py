@@ -1,5 +1,6 @@
 """The server: SageMaker's contract, on nothing but requirements.txt; bad pictures are the caller's fault, bad releases ours."""
 
+import asyncio
 import io
 import os
 import pwd
@@ -15,6 +16,7 @@ import pytest
 import server
 from PIL import Image
 
+import imaging
 from imaging import PictureError, decode_square
 from ops.releases import golden as golden_answers
 
@@ -60,6 +62,25 @@ def test_wrong_golden_answers_are_listed():
     assert "2 scores, not 3" in wrong(scores=[1.0, 5.0])[0]
     assert "scores differ by 0.5" in wrong(scores=[1.5, 5.0, 2.0])[0]
     assert "best is a" in wrong(best="a")[0]
+
+
+@pytest.mark.parametrize(
+    ("host", "status"),
+    [("127.0.0.1:99", 200), ("LOCALHOST", 200), ("kennel-dev", 200), ("rebound.example", 400), ("", 400), (None, 400)],
+)
+def test_server_answers_to_its_own_names_only(monkeypatch, host, status):
+    """A page whose name leads to loopback sends that name: DNS rebinding."""
+    monkeypatch.setenv("SERVED_HOSTS", "127.0.0.1,localhost,kennel-dev")
+    application = server.build_application(SimpleNamespace(digest="d", precision="fp32"))
+    headers = [] if host is None else [(b"host", host.encode())]
+    scope = {"type": "http", "method": "GET", "path": "/metrics", "query_string": b"", "headers": headers}
+    sent = []
+
+    async def send(message):
+        sent.append(message)
+
+    asyncio.run(application(scope, None, send))
+    assert sent[0]["status"] == status
 
 
 def test_busy_response_has_a_retry_after_header():
@@ -155,11 +176,9 @@ def test_slow_pictures_are_rejected_at_once(body, words):
 def test_large_pictures_are_decoded_one_at_a_time(monkeypatch, form, options, large):
     """A JPEG is decoded at a fraction of its size, so it is not large, unless it is progressive."""
     monkeypatch.setattr(picture_bytes, "LARGE_BYTES", 1_000_000)
-    held = []
+    held, convert = [], imaging.convert_to_rgb
     monkeypatch.setattr(
-        picture_bytes,
-        "decode_square",
-        lambda *_: held.append(picture_bytes.one_large.locked()) or Image.new("RGB", (8, 8)),
+        imaging, "convert_to_rgb", lambda image: held.append(picture_bytes.one_large.locked()) or convert(image)
     )
     picture_bytes.prepare_picture(
         picture("RGB", form, (600, 600), **options), {"pixels": 8, "mean": [0.5] * 3, "std": [0.5] * 3}
