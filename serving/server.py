@@ -11,6 +11,7 @@ import contextlib
 import ctypes
 import os
 import pwd
+import socket
 import sys
 import threading
 import time
@@ -37,6 +38,7 @@ PING_S = 1.5  # SageMaker gives a ping two seconds
 RETRY_S = "1"
 DISCARD_S = 1.0  # to read the rest of a refused body
 M_MMAP_THRESHOLD, MAPPED_BYTES = -3, 1 << 18  # of glibc's mallopt; asyncio reads pieces of this size
+WAITING = 2048  # connections that the kernel holds until they are accepted
 USER = "server"  # of the Dockerfile
 
 
@@ -194,6 +196,34 @@ def return_freed_memory() -> None:
         ctypes.CDLL(None).mallopt(M_MMAP_THRESHOLD, MAPPED_BYTES)
 
 
+class PatientServer(uvicorn.Server):
+    """A server before which more connections wait than asyncio accepts at once: the kernel drops the others for a second."""
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        for listening in (one for server in self.servers for one in server.sockets):
+            with socket.socket(fileno=os.dup(listening.fileno())) as same:
+                same.listen(WAITING)
+
+
+def serve(application: Starlette, host: str, port: int) -> None:
+    BoundedProtocol.limit = choose_connection_limit(count_vcpus())
+    PatientServer(
+        uvicorn.Config(
+            application,
+            host=host,
+            port=port,
+            log_config=None,
+            access_log=False,
+            timeout_graceful_shutdown=DRAIN_S,
+            timeout_keep_alive=int(SECONDS[Phase.IDLE]),
+            http=BoundedProtocol,
+            ws="none",
+            backlog=ACCEPTED,
+        )
+    ).run()
+
+
 def main() -> int:
     setup_logging()
     return_freed_memory()
@@ -213,19 +243,7 @@ def main() -> int:
     log.info("serving", extra={"fields": summary})
     host = os.environ.get("SAGEMAKER_BIND_HOST", "0.0.0.0")  # noqa: S104  a container's port is reached from outside
     port = int(os.environ.get("SAGEMAKER_BIND_TO_PORT", "8080"))
-    BoundedProtocol.limit = choose_connection_limit(count_vcpus())
-    uvicorn.run(
-        build_application(engine),
-        host=host,
-        port=port,
-        log_config=None,
-        access_log=False,
-        timeout_graceful_shutdown=DRAIN_S,
-        timeout_keep_alive=int(SECONDS[Phase.IDLE]),
-        http=BoundedProtocol,
-        ws="none",
-        backlog=ACCEPTED,
-    )
+    serve(build_application(engine), host, port)
     return 0
 
 

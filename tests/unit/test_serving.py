@@ -95,7 +95,7 @@ def load(folder):
     return type("Release", (), {"digest": "d", "classes": [], "precision": "fp32", "card": {}, "golden": None})()
 def run(*_, **__):
     print(os.getresuid(), os.getresgid(), os.getgroups(), os.access(os.environ["OPT_ML"] + "/model", os.R_OK))
-server.load_engine, server.uvicorn.run, server.drop_privileges.__defaults__ = load, run, ("daemon",)
+server.load_engine, server.serve, server.drop_privileges.__defaults__ = load, run, ("daemon",)
 sys.exit(server.main())
 """
 
