@@ -25,6 +25,7 @@ from __future__ import annotations
 
 import io
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from PIL import Image, UnidentifiedImageError
@@ -42,11 +43,13 @@ SIDE = 65_500  # JPEG's own limit; resizing a PNG of one column and 25 million r
 SCANS = 40  # of a progressive JPEG, each a pass over the whole picture; encoders write about ten
 SEGMENTS = 2_000  # of a JPEG; a colour profile takes some dozens
 CHUNKS = 2_000  # of a PNG, not counting data chunks of LARGE_CHUNK or more, of which a large picture has thousands
+COMPRESSED_CHUNKS = 16  # texts and profiles of a PNG; Pillow unpacks up to 1 MB of each, and ImageMagick writes five
 LARGE_CHUNK = 4_096  # bytes; the smallest data chunks that encoders write, most write 8 KB or more
 EXIF_SEGMENTS = 16  # Pillow joins them one by one, in quadratic time
 FORMATS = ("PNG", "JPEG")
 
 PNG_START, JPEG_START = b"\x89PNG\r\n\x1a\n", b"\xff\xd8"
+COMPRESSED = (b"zTXt", b"iTXt", b"iCCP")
 EXIF_START = b"Exif\0\0"
 NEXT_MARKER = re.compile(rb"\xff[\x02-\xcf\xd8-\xfe]")  # not a stuffed byte, TEM, a restart marker or a fill byte
 HEADERS = {bytes([code]) for code in range(0xC0, 0xFF) if not 0xD0 <= code < 0xD8}
@@ -115,8 +118,11 @@ class Picture:
     is_rotated: bool
 
 
-def decode_picture(data: bytes, at_least: int = 0) -> Picture:
-    """Decode a file's bytes; with `at_least`, scale a large JPEG down while decoding. Raises PictureError."""
+def decode_picture(data: bytes, at_least: int = 0, before: Callable[[int], None] | None = None) -> Picture:
+    """Decode a file's bytes; with `at_least`, scale a large JPEG down while decoding. Raises PictureError.
+
+    `before` is called between header and pixels, with the bytes that these will take, and may wait.
+    """
     try:
         check_structure(data)
         with Image.open(io.BytesIO(data), formats=FORMATS) as image:
@@ -125,9 +131,14 @@ def decode_picture(data: bytes, at_least: int = 0) -> Picture:
             size, mode = image.size, image.mode
             if at_least:
                 image.draft(None, (at_least, at_least))
+            if before:
+                before(estimate_memory(image, size))
             image.load()
             transpose = find_transposition(image)
-            whole = image.transpose(transpose) if transpose is not None else image
+            whole: Image.Image = image
+            if transpose is not None:
+                whole = image.transpose(transpose)
+                image.close()  # which frees its pixels: a large picture is held twice at most
             return Picture(convert_to_rgb(whole), size, mode, transpose is not None)
     except PictureError:
         raise
@@ -155,9 +166,15 @@ def name_content(data: bytes) -> str:
     return "it has another format"
 
 
-def decode_square(data: bytes, side: int) -> Image.Image:
+def estimate_memory(image: Image.Image, whole: tuple[int, int]) -> int:
+    """Return about how many bytes decoding takes: as decoded, as RGB, and all coefficients of a progressive JPEG of `whole` size."""
+    coefficients = 2 * 3 * whole[0] * whole[1] if "progressive" in image.info else 0
+    return coefficients + 2 * 4 * image.width * image.height
+
+
+def decode_square(data: bytes, side: int, before: Callable[[int], None] | None = None) -> Image.Image:
     """Decode and resize to `side` x `side`, without keeping the aspect ratio, as networks need it. Raises PictureError."""
-    return decode_picture(data, 2 * side).image.resize((side, side), Image.Resampling.BILINEAR)
+    return decode_picture(data, 2 * side, before).image.resize((side, side), Image.Resampling.BILINEAR)
 
 
 def check_size(width: int, height: int) -> None:
@@ -189,14 +206,15 @@ def check_structure(data: bytes) -> None:
 def check_png(data: bytes) -> None:
     if data[12:16] == b"IHDR":
         check_size(int.from_bytes(data[16:20], "big"), int.from_bytes(data[20:24], "big"))
-    at, chunks = len(PNG_START), 0
+    at, chunks, compressed = len(PNG_START), 0, 0
     while at + 8 <= len(data):
         size, name = int.from_bytes(data[at : at + 4], "big"), data[at + 4 : at + 8]
         if name == b"IEND":
             return
         at, chunks = at + 12 + size, chunks + (name != b"IDAT" or size < LARGE_CHUNK)
-        if chunks > CHUNKS:
-            raise LimitError(f"has more than {CHUNKS} chunks")
+        compressed += name in COMPRESSED
+        if chunks > CHUNKS or compressed > COMPRESSED_CHUNKS:
+            raise LimitError(f"has more than {CHUNKS} chunks, or more than {COMPRESSED_CHUNKS} compressed texts")
 
 
 def check_jpeg(data: bytes) -> None:
@@ -240,5 +258,6 @@ def find_transposition(image: Image.Image) -> Image.Transpose | None:
 def convert_to_rgb(image: Image.Image) -> Image.Image:
     """Convert to RGB. Of 16 bits the upper eight are kept: Pillow would clip the values at 255."""
     if image.mode.startswith("I"):
-        image = Image.frombytes("L", image.size, image.convert("I;16").tobytes()[1::2])
+        whole = image if image.mode == "I;16" else image.convert("I;16")
+        image = Image.frombytes("L", image.size, whole.tobytes()[1::2])
     return image if image.mode == "RGB" else image.convert("RGB")

@@ -128,9 +128,9 @@ def serve(
     }
 )
 def fuzz(c: Context, bodies: int = 10_000, seed: int = 0, pixels: int = 224, json: bool = False) -> Result:
-    """Send malformed and hostile request bodies to the server.
+    """Attack the server's connections and memory, and send it malformed and hostile request bodies.
 
-    Reports wrong answers, slow refusals, memory use and unexpected log lines.
+    Reports the outcome of each attack, wrong answers, slow refusals, memory use and unexpected log lines.
 
     Example: invoke bench.fuzz --bodies 500 --seed 7
     """

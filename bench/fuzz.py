@@ -1,4 +1,5 @@
-"""The fuzz test of the real server: malformed, hostile and odd bodies (bench/bodies.py) from several callers at once.
+"""The fuzz test of the real server: attacks on its connections (bench/attacks.py), then malformed, hostile and odd bodies
+(bench/bodies.py) from several callers at once.
 
 A body is reproduced from its seed and number: `python -m bench.fuzz SEED NUMBER > file`. Bodies that failed are written
 to .kennel/fuzz. The pairs of the report are the seconds of the golden pictures, after and before.
@@ -21,7 +22,8 @@ from pathlib import Path
 from typing import Any
 
 from bench import paired_timing as measure
-from bench.bodies import LIMIT, MARK, PIXELS, TYPES, Body, draw_body
+from bench.attacks import MEMORY_MB, PING_S, attack_server
+from bench.bodies import LIMIT, MARK, TYPES, Body, draw_body
 from bench.callers import read_pictures
 from bench.paired_timing import Check
 from bench.serve import call_server
@@ -32,9 +34,7 @@ from ops.core.paths import WORK
 from ops.core.task import Result
 
 CALLERS = 4  # fewer than the server admits: none is refused because the queue is full
-REFUSED_S, PING_S = 1.0, 2.0  # SageMaker gives a ping two seconds
-COPIES = 3  # decoded, upright, and as RGB: each has 4 bytes a pixel in Pillow
-MALLOC_FACTOR = 1.25  # malloc returns freed memory late
+REFUSED_S = 1.0
 REPEATS = 3  # repetitions of a slow refusal, alone: on a shared host only the fastest of several is meaningful
 PRINTED_FAULTS = 40
 VALID_KINDS = ("whole", "upright", "interlaced", "largest")  # pictures that must be classified
@@ -194,11 +194,6 @@ def read_server_peak(server: Server) -> float:
     return int(next(line for line in status.splitlines() if line.startswith("VmHWM")).split()[1]) / 1000
 
 
-def compute_memory_bound(base: float, workers: int) -> float:
-    """Return the bound in MB: `base`, COPIES of the largest picture per worker, and two copies of a body per caller."""
-    return base + (workers * COPIES * 4 * PIXELS + CALLERS * 2 * LIMIT) / 1e6 * MALLOC_FACTOR
-
-
 def request_golden_answers(port: int, pictures: list[bytes]) -> list[tuple[float, list[float]]]:
     """Request each picture; return (seconds, scores) of each."""
     found = []
@@ -218,12 +213,6 @@ def has_same_scores(found: list[tuple[float, list[float]]], wanted: list[tuple[f
     )
 
 
-def read_thread_count(log: Path) -> int:
-    """Return the number of threads that the server says it starts with."""
-    entries = map(json.loads, log.read_text().splitlines())
-    return next(int(entry["threads"]) for entry in entries if "threads" in entry)
-
-
 def inspect_log(log: Path) -> tuple[list[str], int]:
     """Return (lines that are not our JSON, are errors, or contain MARK; number of lines about requests)."""
     odd, answered = [], 0
@@ -239,9 +228,8 @@ def inspect_log(log: Path) -> tuple[list[str], int]:
 
 
 def list_fuzz_checks(
-    found: FuzzResults, count: int, slowest: float, memory: tuple[float, float], odd: list[str], same: bool
+    found: FuzzResults, count: int, slowest: float, memory: float, odd: list[str], same: bool
 ) -> list[Check]:
-    used, most = memory
     kinds = Counter(reason for _, reason in found.faults)
     quick = not any("sent alone" in reason for _, reason in found.faults)
     worst, wrong = max(found.pings, default=0.0), len(found.faults)
@@ -250,7 +238,7 @@ def list_fuzz_checks(
         Check("slowest refusal (slower ones are repeated alone)", slowest, "s", f"at most {REFUSED_S:g}", quick),
         Check("slowest ping under load", worst, "s", f"at most {PING_S:g}", worst <= PING_S),
         Check("the server did not restart and gives its golden answers", same, "", "yes", same),
-        Check("peak resident memory", used, "MB", f"at most {most:.0f}", used <= most),
+        Check("peak resident memory of all", memory, "MB", f"at most {MEMORY_MB:g}", memory <= MEMORY_MB),
         Check("unexpected log lines", len(odd), "", "none", not odd),
     ]  # fmt: skip
 
@@ -269,25 +257,20 @@ def check_hostile_bodies(count: int, seed: int, arch: str = "resnet_tiny", pixel
         log = Path(folder) / "log"
         with start_server(OURS, made, {"LOG_LEVEL": "debug"}, log) as server:
             request_golden_answers(server.port, pictures)
-            first, base, birth = (
-                request_golden_answers(server.port, pictures),
-                read_server_peak(server),
-                read_start_time(server),
-            )
-            say(f"Sending {count} bodies of seed {seed}, {CALLERS} at a time; the server uses {base:.0f} MB ...")
+            first, birth = request_golden_answers(server.port, pictures), read_start_time(server)
+            say(f"Attacking the server; it uses {read_server_peak(server):.0f} MB ...")
+            attacks = attack_server(server, pictures[0])
+            say(f"Sending {count} bodies of seed {seed}, {CALLERS} at a time ...")
             found = send_all_bodies(server.port, seed, count)
             slowest = repeat_slow_refusals(server.port, found)
             last = request_golden_answers(server.port, pictures)
             same = birth == read_start_time(server) and has_same_scores(last, first)
-            memory = (
-                read_server_peak(server),
-                compute_memory_bound(base, read_thread_count(log)),
-            )
+            memory = read_server_peak(server)
         odd, answered = inspect_log(log)
     save_faults(found, seed)
     for line in odd[:5]:
         say(f"  unexpected log line: {line}")
-    every = list_fuzz_checks(found, count, slowest, memory, odd, same)
+    every = attacks + list_fuzz_checks(found, count, slowest, memory, odd, same)
     pairs = [(after, before) for (after, _), (before, _) in zip(last, first, strict=True)]
     answer = measure.report_pairs(pairs, every, "golden pictures after the bodies", "golden pictures before")
     longest = {str(status): longest for status, longest in sorted(found.longest.items())}

@@ -29,16 +29,20 @@ def handle_control_request(world: World, environ: dict[str, Any], path: str) -> 
     if path.startswith("/_credentials/"):
         found = world.keys.fetch_credentials(path.removeprefix("/_credentials/"))
         return build_json_reply(200 if found else 404, found or {"error": "no such credentials"})
-    if not hmac.compare_digest(environ.get("HTTP_X_SANDBOX_TOKEN", ""), world.token):
+    if not hmac.compare_digest(environ.get("HTTP_X_SANDBOX_TOKEN", "").encode(), world.token.encode()):
         return build_json_reply(403, {"error": "X-Sandbox-Token is missing or wrong"})
     action = path.removeprefix("/_sandbox/")
     try:
         body = json.loads(environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0)) or b"{}")
+        if not isinstance(body, dict):
+            raise ValueError("the body is not a JSON object")
         if wrong := drills.find_body_error(action, body):
             raise ValueError(wrong)
         return build_json_reply(200, dispatch_control_action(world, method, action, body))
     except KeyError as error:
         return build_json_reply(400, {"error": f"there is no {error.args[0]}"})
+    except RecursionError:
+        return build_json_reply(400, {"error": "the body is nested too deeply"})
     except (AttributeError, TypeError, ValueError) as error:
         return build_json_reply(400, {"error": str(error)})
 

@@ -8,8 +8,10 @@ when the queue is full. GET /metrics returns Prometheus text. SIGTERM stops new 
 
 import asyncio
 import contextlib
+import ctypes
 import os
 import pwd
+import socket
 import sys
 import threading
 import time
@@ -17,13 +19,16 @@ from pathlib import Path
 
 import uvicorn
 from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from admission import Admission, DeadlineExceeded, QueueFull, reduce_priority
+from admission import Admission, Body, DeadlineExceeded, QueueFull, reduce_priority
 from engine import Answer, BadRelease, Engine, count_vcpus
 from imaging import REQUEST_BYTES, PictureError
+from protocol import ACCEPTED, SECONDS, BoundedProtocol, Phase, choose_connection_limit
 from telemetry import Telemetry, log, setup_logging
 
 CONTENT_TYPES = {"image/jpeg", "image/jpg", "image/pjpeg", "image/png", "application/x-image"}
@@ -32,8 +37,9 @@ RECENT_S = 10.0  # an inference that succeeded within this time answers a ping
 PING_S = 1.5  # SageMaker gives a ping two seconds
 RETRY_S = "1"
 DISCARD_S = 1.0  # to read the rest of a refused body
+M_MMAP_THRESHOLD, MAPPED_BYTES = -3, 1 << 18  # of glibc's mallopt; asyncio reads pieces of this size
+WAITING = 2048  # connections that the kernel holds until they are accepted
 USER = "server"  # of the Dockerfile
-KEEP_ALIVE_S = 75  # longer than the proxy in front keeps connections, or one may close as a request arrives
 
 
 class BodyTooLarge(Exception):
@@ -85,7 +91,9 @@ class Server:
                 415, f"content type {content_type[:100] or 'missing'}; send one of {', '.join(sorted(CONTENT_TYPES))}"
             )
         try:
-            answer = await self.admission.process(lambda: read_bounded_body(request, size), self.classify_timed)
+            answer = await self.admission.process(
+                lambda body: read_bounded_body(request, body, size), self.classify_timed
+            )
         except QueueFull:
             return build_error_response(503, "the queue is full; try again", {"Retry-After": RETRY_S})
         except DeadlineExceeded:
@@ -108,17 +116,18 @@ class Server:
             return self.engine.classify(body)
 
 
-async def read_bounded_body(request: Request, size: list[int]) -> bytes:
-    """Return the body. Raises BodyTooLarge as soon as it exceeds REQUEST_BYTES."""
+async def read_bounded_body(request: Request, body: Body, size: list[int]) -> bytes:
+    """Return the body. Raises BodyTooLarge as soon as it exceeds REQUEST_BYTES, and QueueFull when all bodies are too many."""
     if int(request.headers.get("content-length", 0)) > REQUEST_BYTES:
         raise BodyTooLarge
-    body = bytearray()
+    data = bytearray()
     async for chunk in request.stream():
-        body += chunk
-        size[0] = len(body)
-        if len(body) > REQUEST_BYTES:
+        size[0] += len(chunk)
+        if size[0] > REQUEST_BYTES:
             raise BodyTooLarge
-    return bytes(body)
+        body.grow(len(chunk))
+        data += chunk
+    return bytes(data)
 
 
 async def discard_body(request: Request) -> None:
@@ -138,12 +147,14 @@ def build_error_response(status: int, reason: str, headers: dict[str, str] | Non
 
 def build_application(engine: Engine) -> Starlette:
     server = Server(engine)
+    names = os.environ.get("SERVED_HOSTS", "*").split(",")  # unset on AWS, where only SageMaker reaches the container
     return Starlette(
+        middleware=[Middleware(TrustedHostMiddleware, allowed_hosts=names, www_redirect=False)],
         routes=[
             Route("/ping", server.ping),
             Route("/metrics", server.metrics),
             Route("/invocations", server.invocations, methods=["POST"]),
-        ]
+        ],
     )
 
 
@@ -179,8 +190,43 @@ def drop_privileges(user: str = USER) -> None:
         log.warning("the server goes on as root: %s", error)
 
 
+def return_freed_memory() -> None:
+    """Have glibc return each large block as soon as it is freed: it would keep blocks of up to 32 MB for the next picture."""
+    with contextlib.suppress(AttributeError, OSError):
+        ctypes.CDLL(None).mallopt(M_MMAP_THRESHOLD, MAPPED_BYTES)
+
+
+class PatientServer(uvicorn.Server):
+    """A server before which more connections wait than asyncio accepts at once: the kernel drops the others for a second."""
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        for listening in (one for server in self.servers for one in server.sockets):
+            with socket.socket(fileno=os.dup(listening.fileno())) as same:
+                same.listen(WAITING)
+
+
+def serve(application: Starlette, host: str, port: int) -> None:
+    BoundedProtocol.limit = choose_connection_limit(count_vcpus())
+    PatientServer(
+        uvicorn.Config(
+            application,
+            host=host,
+            port=port,
+            log_config=None,
+            access_log=False,
+            timeout_graceful_shutdown=DRAIN_S,
+            timeout_keep_alive=int(SECONDS[Phase.IDLE]),
+            http=BoundedProtocol,
+            ws="none",
+            backlog=ACCEPTED,
+        )
+    ).run()
+
+
 def main() -> int:
     setup_logging()
+    return_freed_memory()
     folder = Path(os.environ.get("OPT_ML", "/opt/ml")) / "model"
     try:
         engine = load_engine(folder)
@@ -197,15 +243,7 @@ def main() -> int:
     log.info("serving", extra={"fields": summary})
     host = os.environ.get("SAGEMAKER_BIND_HOST", "0.0.0.0")  # noqa: S104  a container's port is reached from outside
     port = int(os.environ.get("SAGEMAKER_BIND_TO_PORT", "8080"))
-    uvicorn.run(
-        build_application(engine),
-        host=host,
-        port=port,
-        log_config=None,
-        access_log=False,
-        timeout_graceful_shutdown=DRAIN_S,
-        timeout_keep_alive=KEEP_ALIVE_S,
-    )
+    serve(build_application(engine), host, port)
     return 0
 
 

@@ -13,6 +13,7 @@ from typing import Any
 from sandbox.autoscaling import schedules, tracking
 from sandbox.cloudwatch import alarms, metrics
 from sandbox.sagemaker import endpoints
+from sandbox.sagemaker.validation import MOST_INSTANCES
 from sandbox.world import World
 
 MINUTE = 60.0
@@ -200,12 +201,26 @@ def change_desired_count(world: World, resource: str, wanted: int, cause: str) -
     """Set the desired number of instances; they start after BOOT_S. A later change overrides an earlier one."""
     live = world.sagemaker.endpoints.get(resource.split("/")[1])
     assert live is not None
+    if wanted > MOST_INSTANCES:
+        record_exceeded_quota(world, resource, wanted, cause)
+        return
     world.note(f"scaling {resource}: {endpoints.get_desired_count(live)} -> {wanted}: {cause}")
     live.record.production_variants[0]["DesiredInstanceCount"] = wanted
     activity = world.scaling.in_progress[resource] = record_scaling_activity(
         world, resource, f"Setting desired instance count to {wanted}.", cause, "InProgress"
     )
     threading.Thread(target=run_scaling_activity, args=(world, live, activity, wanted), daemon=True).start()
+
+
+def record_exceeded_quota(world: World, resource: str, wanted: int, cause: str) -> None:
+    """Record that the account's quota forbids a change; the same attempt is not recorded twice in a row."""
+    what = f"Setting desired instance count to {wanted}."
+    last = next(iter(list_scaling_activities(world, resource, False)), {})
+    if last.get("Description") != what:
+        activity = record_scaling_activity(world, resource, what, cause, "InProgress")
+        end_scaling_activity(
+            activity, "Failed", f"Failed to set desired instance count to {wanted}. Reason: ResourceLimitExceeded"
+        )
 
 
 def run_scaling_activity(world: World, live: endpoints.LiveEndpoint, activity: dict[str, Any], wanted: int) -> None:

@@ -8,6 +8,7 @@ from sandbox.function.validation import build_arn, build_refusal
 from sandbox.world import get_world
 
 ACCOUNT_LIMIT = 1000  # concurrent executions of an account; a new one may have 10 or 50
+MOST_PROVISIONED = 100  # the sandbox's own: each is a process of this machine
 UNRESERVED = 100  # what AWS keeps free for functions without a reservation
 
 
@@ -72,6 +73,9 @@ def validate_provisioning(backend: Any, name: str, qualifier: str, wanted: int) 
     function = find_qualified_function(backend, name, qualifier)
     validate_other_qualifier(backend, name, qualifier)
     total = wanted + sum_provisioned(name, without=qualifier)
+    if total > MOST_PROVISIONED:
+        message = f"The sandbox provisions at most {MOST_PROVISIONED} environments of a function, not {total} (sandbox/README.md)"
+        raise build_refusal(400, "InvalidParameterValueException", message)
     if function.reserved_concurrency is not None:
         if total > function.reserved_concurrency:
             raise build_refusal(

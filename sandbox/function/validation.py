@@ -77,7 +77,7 @@ def validate_payload(body: bytes) -> None:
     """Raise LambdaClientError unless an invocation's body is JSON or empty."""
     try:
         json.loads(body or b"{}")
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         message = f"Could not parse request body into json: Could not parse payload into json: {error}"
         raise build_refusal(400, "InvalidRequestContentException", message) from None
 

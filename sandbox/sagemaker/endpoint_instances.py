@@ -87,6 +87,7 @@ def boot_endpoint_instance(world: World, instance: Instance, endpoint: str, vari
         OPT_ML=str(instance.folder),
         SAGEMAKER_BIND_HOST="127.0.0.1",
         SAGEMAKER_BIND_TO_PORT=str(instance.port),
+        SERVED_HOSTS=f"127.0.0.1,localhost,{endpoint}",  # a page of a rebound name reaches loopback too
         **container.get("Environment", {}),
     )
     instance.process = image.run(env)

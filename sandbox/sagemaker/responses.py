@@ -95,7 +95,7 @@ class SageMaker(SageMakerResponse):
             raise ValidationError(
                 f'Cannot create already existing endpoint "{self.sagemaker_backend.endpoints[name].arn}".'
             )
-        self.require_config(config)
+        validation.validate_endpoint_size(self.require_config(config))
         response = super().create_endpoint()
         endpoints.start_endpoint(get_world(), self.sagemaker_backend, name)
         return response
@@ -111,7 +111,11 @@ class SageMaker(SageMakerResponse):
 
     def update_endpoint_weights_and_capacities(self) -> ActionResult:
         record = self.require_endpoint("update")
+        instance_type = self.sagemaker_backend.endpoint_configs[record.endpoint_config_name].production_variants[0][
+            "InstanceType"
+        ]
         for wanted in self.request_params["DesiredWeightsAndCapacities"]:
+            validation.validate_instance_count(instance_type, "endpoint", wanted["DesiredInstanceCount"])
             endpoints.resize_fleet(
                 get_world(), self.sagemaker_backend, record, wanted["VariantName"], wanted["DesiredInstanceCount"]
             )

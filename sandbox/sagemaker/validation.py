@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from moto.sagemaker.exceptions import ValidationError
+from moto.sagemaker.exceptions import SagemakerClientError, ValidationError
 
 from sandbox.codebuild import docker, images
 from sandbox.iam import service_calls
@@ -19,6 +19,24 @@ from sandbox.world import get_world
 UNSUPPORTED = ("TrainingJobDefinitions", "WarmStartConfig", "Autotune")
 UNSUPPORTED_CONFIG = ("StrategyConfig", "TuningJobCompletionCriteria")
 MOST_PARALLEL, MOST_JOBS = 10, 750  # AWS's own quotas
+MOST_INSTANCES = (
+    20  # of one training job or endpoint: AWS's default for many instance types; here each is processes of this machine
+)
+
+
+class ResourceLimitExceeded(SagemakerClientError):
+    code = "ResourceLimitExceeded"
+
+
+def validate_instance_count(instance_type: str, use: str, wanted: int) -> None:
+    """Raise ResourceLimitExceeded for more instances of an endpoint or training job than the account's quota."""
+    if wanted > MOST_INSTANCES:
+        raise ResourceLimitExceeded(
+            f"The account-level service limit '{instance_type} for {use} usage' is {MOST_INSTANCES} Instances, with current "
+            f"utilization of 0 Instances and a request delta of {wanted} Instances. Please use AWS Service Quotas to request "
+            "an increase for this quota. If AWS Service Quotas is not available, contact AWS support to request an increase "
+            "for this quota."
+        )
 
 
 def validate_role_trust(arn: str) -> None:
@@ -62,6 +80,10 @@ def validate_training_job(request: dict[str, Any]) -> None:
     validate_training_image(specification.get("TrainingImage", ""))
     validate_output_bucket(request["OutputDataConfig"]["S3OutputPath"])
     validate_vpc(request.get("VpcConfig") or {})
+    resources = request["ResourceConfig"]
+    validate_instance_count(
+        resources.get("InstanceType", "a group of instances"), "training job", resources.get("InstanceCount", 1)
+    )
     longest = limits.get("MaxWaitTimeInSeconds")
     if longest and not request.get("EnableManagedSpotTraining"):
         raise ValidationError(
@@ -184,12 +206,18 @@ def validate_parameter_ranges(config: dict[str, Any], definition: dict[str, Any]
             raise ValidationError(f"Invalid range of {one['Name']} for scaling {scale}: {low} to {high}.")
 
 
+def validate_endpoint_size(config: Any) -> None:
+    for variant in config.production_variants:
+        validate_instance_count(variant["InstanceType"], "endpoint", variant.get("InitialInstanceCount", 1))
+
+
 def validate_endpoint_update(request: dict[str, Any], config: Any, live: Any, record: Any) -> None:
     """Raise ValidationError for what UpdateEndpoint refuses.
 
     It refuses an impossible deployment, alarms the role may not describe, and another variant name or instance type
     while the variant is a scalable target.
     """
+    validate_endpoint_size(config)
     count = record.production_variants[0]["DesiredInstanceCount"]
     if message := rollout.find_deployment_error(request.get("DeploymentConfig", {}), count):
         raise ValidationError(message)

@@ -8,7 +8,7 @@ import pytest
 from admission import Admission, DeadlineExceeded, QueueFull
 
 
-async def body():
+async def body(_):
     return b"picture"
 
 
@@ -57,7 +57,7 @@ def test_body_that_never_arrives_is_late(monkeypatch):
     async def story():
         line = Admission(1)
 
-        async def never():
+        async def never(_):
             await asyncio.sleep(5)
             return b""
 
@@ -92,5 +92,66 @@ def test_only_a_result_counts_as_answered():
         assert line.last_answer_at == 0.0
         await line.process(body, len)
         assert line.last_answer_at > 0.0
+
+    asyncio.run(story())
+
+
+def test_slow_bodies_take_no_place_in_the_queue():
+    async def story():
+        line, arrived = Admission(1), asyncio.Event()
+
+        async def slow(_):
+            await arrived.wait()
+            return b"slow"
+
+        waiting = [asyncio.create_task(line.process(slow, len)) for _ in range(line.limit + 1)]
+        await asyncio.sleep(0)
+        assert await line.process(body, len) == 7
+        arrived.set()
+        answers = await asyncio.gather(*waiting, return_exceptions=True)
+        assert sorted(map(str, answers)) == ["", *["4"] * line.limit]  # the last found the queue full
+        await asyncio.sleep(0.01)
+        assert (line.request_count, line.reading_count) == (0, 0)
+
+    asyncio.run(story())
+
+
+def test_bodies_that_are_read_are_counted(monkeypatch):
+    monkeypatch.setattr(admission, "READ_PER_WORKER", 1)
+
+    async def story():
+        line = Admission(1)
+        first = asyncio.create_task(line.process(lambda _: asyncio.sleep(0.05, b"first"), len))
+        await asyncio.sleep(0)
+        with pytest.raises(QueueFull):
+            await line.process(body, len)
+        assert await first == 5
+        assert await line.process(body, len) == 7
+
+    asyncio.run(story())
+
+
+def test_bytes_of_all_bodies_are_bounded(monkeypatch):
+    """Bytes count from their arrival to the end of the work; a refused body gives its own back."""
+    monkeypatch.setattr(admission, "BODY_BYTES_PER_WORKER", 10)
+
+    async def story():
+        line, door = Admission(1), threading.Event()
+
+        async def read(held):
+            held.grow(4)
+            held.grow(4)
+            return b"8 bytes."
+
+        first = asyncio.create_task(line.process(read, lambda _: door.wait(5)))
+        await asyncio.sleep(0.02)
+        with pytest.raises(QueueFull):
+            await line.process(read, len)
+        assert line.body_bytes == 8
+        door.set()
+        assert await first
+        await asyncio.sleep(0.01)
+        assert line.body_bytes == 0
+        assert await line.process(read, len) == 8
 
     asyncio.run(story())

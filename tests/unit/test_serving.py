@@ -1,5 +1,6 @@
 """The server: SageMaker's contract, on nothing but requirements.txt; bad pictures are the caller's fault, bad releases ours."""
 
+import asyncio
 import io
 import os
 import pwd
@@ -15,6 +16,7 @@ import pytest
 import server
 from PIL import Image
 
+import imaging
 from imaging import PictureError, decode_square
 from ops.releases import golden as golden_answers
 
@@ -62,6 +64,25 @@ def test_wrong_golden_answers_are_listed():
     assert "best is a" in wrong(best="a")[0]
 
 
+@pytest.mark.parametrize(
+    ("host", "status"),
+    [("127.0.0.1:99", 200), ("LOCALHOST", 200), ("kennel-dev", 200), ("rebound.example", 400), ("", 400), (None, 400)],
+)
+def test_server_answers_to_its_own_names_only(monkeypatch, host, status):
+    """A page whose name leads to loopback sends that name: DNS rebinding."""
+    monkeypatch.setenv("SERVED_HOSTS", "127.0.0.1,localhost,kennel-dev")
+    application = server.build_application(SimpleNamespace(digest="d", precision="fp32"))
+    headers = [] if host is None else [(b"host", host.encode())]
+    scope = {"type": "http", "method": "GET", "path": "/metrics", "query_string": b"", "headers": headers}
+    sent = []
+
+    async def send(message):
+        sent.append(message)
+
+    asyncio.run(application(scope, None, send))
+    assert sent[0]["status"] == status
+
+
 def test_busy_response_has_a_retry_after_header():
     response = server.build_error_response(503, "busy", {"Retry-After": server.RETRY_S})
     assert (response.status_code, response.headers["retry-after"]) == (503, "1")
@@ -74,7 +95,7 @@ def load(folder):
     return type("Release", (), {"digest": "d", "classes": [], "precision": "fp32", "card": {}, "golden": None})()
 def run(*_, **__):
     print(os.getresuid(), os.getresgid(), os.getgroups(), os.access(os.environ["OPT_ML"] + "/model", os.R_OK))
-server.load_engine, server.uvicorn.run, server.drop_privileges.__defaults__ = load, run, ("daemon",)
+server.load_engine, server.serve, server.drop_privileges.__defaults__ = load, run, ("daemon",)
 sys.exit(server.main())
 """
 
@@ -135,15 +156,35 @@ def jpeg_with(extra, size=(40, 30)):
         (jpeg_with(300_000 * (b"\xff\xe1\x00\x12Exif\0\0" + b"x" * 10)), "16 Exif segments"),
         (jpeg_with(100_000 * b"\xff\xfe\x00\x02"), "more than 2000 segments"),
         (picture()[:8] + 100_000 * b"\0\0\0\0teXt\0\0\0\0" + picture()[8:], "more than 2000 chunks"),
+        (picture()[:33] + 17 * b"\0\0\0\0zTXt\0\0\0\0" + picture()[33:], "more than 16 compressed texts"),
         (picture("L", size=(1, 70_000)), "65500 for a side"),
     ],
-    ids=["Exif", "much Exif", "segments", "chunks", "one column"],
+    ids=["Exif", "much Exif", "segments", "chunks", "texts", "one column"],
 )
 def test_slow_pictures_are_rejected_at_once(body, words):
     began = time.process_time()
     with pytest.raises(PictureError, match=words):
         picture_bytes.prepare_picture(body, {"pixels": 8, "mean": [0.5] * 3, "std": [0.5] * 3})
     assert time.process_time() - began < 2
+
+
+@pytest.mark.parametrize(
+    ("form", "options", "large"),
+    [("PNG", {}, True), ("JPEG", {}, False), ("JPEG", {"progressive": True}, True)],
+    ids=["PNG", "JPEG", "progressive"],
+)
+def test_large_pictures_are_decoded_one_at_a_time(monkeypatch, form, options, large):
+    """A JPEG is decoded at a fraction of its size, so it is not large, unless it is progressive."""
+    monkeypatch.setattr(picture_bytes, "LARGE_BYTES", 1_000_000)
+    held, convert = [], imaging.convert_to_rgb
+    monkeypatch.setattr(
+        imaging, "convert_to_rgb", lambda image: held.append(picture_bytes.one_large.locked()) or convert(image)
+    )
+    picture_bytes.prepare_picture(
+        picture("RGB", form, (600, 600), **options), {"pixels": 8, "mean": [0.5] * 3, "std": [0.5] * 3}
+    )
+    assert held == [large]
+    assert not picture_bytes.one_large.locked()
 
 
 def test_data_after_the_picture_is_not_counted():
