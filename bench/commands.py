@@ -141,6 +141,26 @@ def fuzz(c: Context, bodies: int = 10_000, seed: int = 0, pixels: int = 224, jso
 
 @task(
     help={
+        "presses": "Number of interrupted commands (default: 200).",
+        "seed": "Random seed of the moments (default: 0).",
+        "json": "Print the result as JSON.",
+    }
+)
+def interrupts(c: Context, presses: int = 200, seed: int = 0, json: bool = False) -> Result:
+    """Press Ctrl-C at random moments of commands, each in a terminal.
+
+    Each command is then run again to its end. Reports tracebacks, slow ends, and
+    what a third run would still change.
+
+    Example: invoke bench.interrupts --presses 12 --seed 1
+    """
+    from bench import interrupts
+
+    return interrupts.interrupt_commands(presses, seed)
+
+
+@task(
+    help={
         "rounds": "Audits of all roles (default: 5).",
         "pairs": "Paired audits, with cloudsplaining, of a tenth of the roles (default: 2).",
         "roles": "Number of roles in the synthetic account (default: 3000).",

@@ -80,6 +80,20 @@ def test_sync_benchmark_reports_its_checks():
     assert found["seconds"]["nothing changed"].keys() == {"ours", sync.INSIDE, "rsync"}
 
 
+def test_interrupts_benchmark_reports_its_checks():
+    """Four commands are interrupted and run again. How fast they end is not checked on a busy machine."""
+    code, out, err = run("interrupts", "--presses", "4", "--seed", "1", "--json")
+    assert code in (0, FAILED), err
+    found = json.loads(out)
+    assert [(one["command"], one["wrong"]) for one in found["presses"]] == [
+        ("iam.apply", ""), ("data.up", ""), ("net.up", ""), ("ec2.up", ""),
+    ]  # fmt: skip
+    right, quick, hits = (check["ok"] for check in found["checks"])
+    assert right
+    assert hits
+    assert code == (0 if quick else FAILED)
+
+
 def test_train_benchmark_reports_its_checks():
     """On a CPU; a GPU has one check alone."""
     code, out, err = run("train", "--pairs", "1", "--pictures", "2", "--pixels", "32", "--json")

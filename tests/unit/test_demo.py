@@ -74,7 +74,7 @@ def test_next_command_names_a_picture_of_the_test_split(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("found", ["/usr/bin/invoke", None], ids=["on the path", "not on the path"])
 def test_report_tells_how_invoke_is_found(monkeypatch, tmp_path, found):
-    """make demo runs it from .venv/bin, which is on nobody's PATH yet: the next commands would not be found."""
+    """make demo runs it from .venv/bin, which is not on the PATH yet: the next commands would not be found."""
     monkeypatch.setattr(demo.shutil, "which", lambda name: found)
     report = demo.DemoReport([], demo.TestAccuracy("0d70c2a09772", 0.99, 360), [], 0.656, 77.4)
     said = demo.describe_report(report, SETTINGS, draw_pictures(tmp_path), "job", "")
