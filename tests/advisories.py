@@ -1,6 +1,6 @@
 """Known flaws of the packages that are installed here, by pip-audit; or that no advisory source can be reached.
 
-python -m tests.advisories .venv-audit/bin/pip-audit      exit code 1 where a package has a flaw that a later version mends
+python -m tests.advisories .venv-audit/bin/pip-audit      exit code 1 where a package has a flaw that a later version fixes
 """
 
 from __future__ import annotations
@@ -39,9 +39,9 @@ def ask_source(program: str, source: str) -> list[dict[str, Any]] | str:
 
 
 def describe_flaws(packages: list[dict[str, Any]]) -> list[str]:
-    """Return a line for each flaw that a later version mends."""
+    """Return a line for each flaw that a later version fixes."""
     return [
-        f"{package['name']} {package['version']}: {flaw['id']}, mended in {', '.join(flaw['fix_versions'])}"
+        f"{package['name']} {package['version']}: {flaw['id']}, fixed in {', '.join(flaw['fix_versions'])}"
         for package in packages
         for flaw in package["vulns"]
         if flaw["fix_versions"]

@@ -1,4 +1,4 @@
-"""What make audit says of pip-audit's answers: flaws, none, or that nobody could be asked."""
+"""What make audit says of pip-audit's answers: flaws, none, or that no source could be reached."""
 
 import json
 
@@ -25,7 +25,7 @@ def make_program(folder, answers):
 @pytest.mark.parametrize(
     ("answers", "code", "said"),
     [
-        ({"pypi": {"dependencies": [FLAW, CLEAN, SKIPPED]}}, 1, "Pillow 1.0: CVE-1, mended in 2.0, 2.1\n"),
+        ({"pypi": {"dependencies": [FLAW, CLEAN, SKIPPED]}}, 1, "Pillow 1.0: CVE-1, fixed in 2.0, 2.1\n"),
         ({"pypi": {"dependencies": [CLEAN, SKIPPED]}}, 0, "No known flaw in 1 packages, says pypi.\n"),
         (
             {"osv": {"dependencies": [CLEAN]}},
