@@ -11,7 +11,7 @@ PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup --no-loadscope-
 # Containers set it, and every process would compile every module anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test test-fast check clean
+.PHONY: demo test test-fast check audit clean
 .DELETE_ON_ERROR:
 
 demo: $(READY)
@@ -35,10 +35,15 @@ check: $(READY)
 	cd training && ../$(BIN)/mypy --config-file ../pyproject.toml .
 	git ls-files -z | xargs -0 $(BIN)/codespell
 	$(BIN)/python -m tests.vocabulary
+	$(BIN)/bandit --quiet --configfile pyproject.toml --severity-level medium --recursive ops iampolicy sandbox bench serving lambda training imaging.py tasks.py
+
+# Known flaws of what is installed in .venv. Without an advisory source it says so, and is no failure.
+audit: $(READY) .venv-audit/.ready
+	$(BIN)/python -m tests.advisories .venv-audit/bin/pip-audit
 
 clean:
 	-$(BIN)/invoke sandbox.down
-	rm -rf $(VENV) .venv-sdk .venv-bench .kennel .sandbox
+	rm -rf $(VENV) .venv-sdk .venv-bench .venv-audit .kennel .sandbox
 
 # TORCH_INDEX=URL takes torch and torchvision from that index: a CPU-only one saves several GB.
 $(READY): pyproject.toml serving/requirements.txt training/requirements.txt
@@ -55,6 +60,12 @@ $(READY): pyproject.toml serving/requirements.txt training/requirements.txt
 .venv-sdk/.ready: pyproject.toml
 	$(PYTHON) -m venv .venv-sdk
 	.venv-sdk/bin/python -m pip install --quiet -e '.[sdk]'
+	@touch $@
+
+# pip-audit, which needs packages that nothing else does.
+.venv-audit/.ready: pyproject.toml
+	$(PYTHON) -m venv .venv-audit
+	.venv-audit/bin/python -m pip install --quiet -e '.[audit]'
 	@touch $@
 
 # What benchmarks are measured against: the AWS CLI, cloudsplaining, flask on gunicorn, LitServe. The AWS CLI pins botocore, so

@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 
 from imaging import decode_square
+from memory import return_freed_memory
 
-LARGE_BYTES = 32_000_000  # a picture that takes more to decode waits for other such: the largest takes 200 MB
+LARGE_BYTES = 16_000_000  # a picture that takes more to decode waits for other such: the largest takes 200 MB
 one_large = threading.Lock()
 
 
@@ -19,6 +20,7 @@ def prepare_picture(data: bytes, preprocess: dict[str, Any]) -> np.ndarray[Any, 
         def wait_turn(size: int) -> None:
             if size > LARGE_BYTES:
                 stack.enter_context(one_large)
+                return_freed_memory()
 
         square = np.asarray(decode_square(data, preprocess["pixels"], wait_turn))
     planes = np.empty((1, 3, *square.shape[:2]), np.float32)

@@ -17,7 +17,7 @@ HEAD_BYTES = 65_536  # as nginx's largest; SageMaker's heads have about 2 KB
 HEADERS = 100  # as Python's http.client; each takes ten times its bytes in memory
 PIPELINED = 16  # requests that wait behind another on one connection
 CONNECTIONS_PER_WORKER = 128
-ACCEPTED = 256  # connections that asyncio accepts before it looks at what they say, up to three times in a row
+ACCEPTED = 64  # connections that asyncio accepts at once, and up to three times before it looks at what they say
 DROPPED_BYTES = 1_000_000  # of a refused caller
 
 

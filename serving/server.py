@@ -8,7 +8,6 @@ when the queue is full. GET /metrics returns Prometheus text. SIGTERM stops new 
 
 import asyncio
 import contextlib
-import ctypes
 import os
 import pwd
 import socket
@@ -28,6 +27,7 @@ from starlette.routing import Route
 from admission import Admission, Body, DeadlineExceeded, QueueFull, reduce_priority
 from engine import Answer, BadRelease, Engine, count_vcpus
 from imaging import REQUEST_BYTES, PictureError
+from memory import map_large_blocks
 from protocol import ACCEPTED, SECONDS, BoundedProtocol, Phase, choose_connection_limit
 from telemetry import Telemetry, log, setup_logging
 
@@ -37,7 +37,6 @@ RECENT_S = 10.0  # an inference that succeeded within this time answers a ping
 PING_S = 1.5  # SageMaker gives a ping two seconds
 RETRY_S = "1"
 DISCARD_S = 1.0  # to read the rest of a refused body
-M_MMAP_THRESHOLD, MAPPED_BYTES = -3, 1 << 18  # of glibc's mallopt; asyncio reads pieces of this size
 WAITING = 2048  # connections that the kernel holds until they are accepted
 USER = "server"  # of the Dockerfile
 
@@ -190,12 +189,6 @@ def drop_privileges(user: str = USER) -> None:
         log.warning("the server goes on as root: %s", error)
 
 
-def return_freed_memory() -> None:
-    """Have glibc return each large block as soon as it is freed: it would keep blocks of up to 32 MB for the next picture."""
-    with contextlib.suppress(AttributeError, OSError):
-        ctypes.CDLL(None).mallopt(M_MMAP_THRESHOLD, MAPPED_BYTES)
-
-
 class PatientServer(uvicorn.Server):
     """A server before which more connections wait than asyncio accepts at once: the kernel drops the others for a second."""
 
@@ -226,7 +219,7 @@ def serve(application: Starlette, host: str, port: int) -> None:
 
 def main() -> int:
     setup_logging()
-    return_freed_memory()
+    map_large_blocks()
     folder = Path(os.environ.get("OPT_ML", "/opt/ml")) / "model"
     try:
         engine = load_engine(folder)

@@ -7,6 +7,7 @@ import urllib.request
 from ipaddress import AddressValueError, IPv4Address
 
 from ops.core.errors import OpsError, Unreachable
+from ops.core.masking import strip_url
 
 ANSWER_S, MOST = 5.0, 64  # seconds, bytes: an address has 15 letters at most
 
@@ -21,10 +22,12 @@ def request_own_address(service: str) -> str:
         with urllib.request.urlopen(request, timeout=ANSWER_S) as answer:  # noqa: S310
             text = answer.read(MOST + 1).decode("ascii", "replace").strip()
     except (urllib.error.URLError, OSError) as error:
-        raise Unreachable(f"{service} does not answer: {error}. Set another service: net.address_service") from error
+        raise Unreachable(
+            f"{strip_url(service)} does not answer: {error}. Set another service: net.address_service"
+        ) from error
     try:
         return str(IPv4Address(text))
     except AddressValueError:
         raise OpsError(
-            f"{service} answered {text[:40]!r}, which is not an IPv4 address. Set another service: net.address_service"
+            f"{strip_url(service)} answered {text[:40]!r}, which is not an IPv4 address. Set another service: net.address_service"
         ) from None

@@ -321,7 +321,7 @@ def provision_workers(world: World, function: Any, qualifier: str, count: int) -
         try:
             for _ in range(count):
                 if world.functions.provisioned.get((function.function_name, qualifier)) is not config:
-                    return  # deleted, or asked for anew
+                    return  # deleted, or requested again
                 return_worker(
                     world, function, start_worker(world, function, name_log_stream(function), "provisioned-concurrency")
                 )
