@@ -30,7 +30,7 @@ ROUND = (("iam.apply",), ("data.up",), ("net.up",), ("ec2.up",), ("ec2.down", "-
 SENTENCE = "Interrupted"
 WITHIN_S = 2.0
 CHANGES = ("+ ", "~ ", "- ")  # a line of a plan begins with one of them
-LOADING = -signal.SIGINT  # while Python loads Invoke: nothing of Kennel has run, and Python itself prints what it likes
+LOADING = -signal.SIGINT  # while Python loads Invoke: nothing of Kennel has run
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,7 @@ class Terminal:
 
 def judge(code: int, said: str) -> str:
     """Return what is wrong with an interrupted command's end, "" for nothing."""
-    if code == LOADING:
+    if code == LOADING or is_python_start(code, said):
         return ""
     if "Traceback" in said:
         return f"a traceback: {said[-500:]}"
@@ -102,6 +102,11 @@ def judge(code: int, said: str) -> str:
     if code == INTERRUPTED and SENTENCE not in said:
         return f"exit code {code} without a sentence: {said[-500:]}"
     return ""
+
+
+def is_python_start(code: int, said: str) -> bool:
+    """Return whether Python was still starting itself: it then ends with 1, after a traceback that names no file of the checkout."""
+    return code == 1 and said.rstrip().endswith("KeyboardInterrupt") and str(ROOT / "ops") not in said
 
 
 def press_in_rounds(file: Path, presses: int, seed: int) -> Iterator[Press]:
@@ -165,7 +170,9 @@ def interrupt_commands(presses: int, seed: int) -> Result:
 def report_presses(found: list[Press], seed: int) -> Result:
     checks = list_checks(found)
     codes = Counter(one.code for one in found)
-    words: Mapping[int, str] = {0: "had ended before", INTERRUPTED: "interrupted", LOADING: "while Python loaded"}
+    words: Mapping[int, str] = {
+        0: "had ended before", INTERRUPTED: "interrupted", LOADING: "while Python loaded", 1: "while Python started",
+    }  # fmt: skip
     rows = [(words.get(code, f"exit code {code}"), str(times)) for code, times in codes.most_common()]
     lines = [f"{'ok' if one.ok else 'FAILED'}  {one.name}: {one.value:g} {one.unit} ({one.bound})" for one in checks]
     text = "\n".join([format_table(("press", "times"), rows), "", *lines])

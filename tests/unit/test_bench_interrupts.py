@@ -3,6 +3,7 @@
 import pytest
 
 from bench import interrupts
+from ops.core.paths import ROOT
 
 SAID = "Interrupted. Run the same command again: it goes on from what is there."
 
@@ -13,12 +14,24 @@ SAID = "Interrupted. Run the same command again: it goes on from what is there."
         (130, SAID, ""),
         (0, "The network of demo is ready.", ""),
         (-2, "Traceback (most recent call last):", ""),
+        (1, 'File "/usr/lib/python3.11/enum.py", line 834, in __setattr__\nKeyboardInterrupt\r\n', ""),
+        (1, f'Traceback\nFile "{ROOT}/ops/core/plan.py", line 8, in apply\nKeyboardInterrupt\r\n', "a traceback"),
         (130, "+ ec2.create_vpc", "exit code 130 without a sentence"),
         (130, f"Traceback (most recent call last):\n{SAID}", "a traceback"),
         (1, "AWS refused", "exit code 1"),
         (-9, "", "exit code -9"),
     ],
-    ids=["interrupted", "ended", "loading", "no sentence", "traceback", "failed", "killed"],
+    ids=[
+        "interrupted",
+        "ended",
+        "loading",
+        "starting",
+        "interrupt in a plan",
+        "no sentence",
+        "traceback",
+        "failed",
+        "killed",
+    ],
 )
 def test_end_of_an_interrupted_command_is_judged(code, said, wrong):
     assert interrupts.judge(code, said).startswith(wrong)
