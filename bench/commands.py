@@ -128,9 +128,10 @@ def serve(
     }
 )
 def fuzz(c: Context, bodies: int = 10_000, seed: int = 0, pixels: int = 224, json: bool = False) -> Result:
-    """Attack the server's connections and memory, and send it malformed and hostile request bodies.
+    """Attack the server: its connections, its memory, hostile request bodies.
 
-    Reports the outcome of each attack, wrong answers, slow refusals, memory use and unexpected log lines.
+    Reports each attack's outcome, wrong answers, slow refusals, memory use and
+    unexpected log lines.
 
     Example: invoke bench.fuzz --bodies 500 --seed 7
     """
