@@ -185,7 +185,7 @@ def rights(c: Context, replay: int = 5, steps: int = 0, seed: int = 0, json: boo
 
 @task(
     help={
-        "points": "About this number of trials, drawn by the seed, and docs/reliability.md is not written (default: all).",
+        "points": "About this number of trials, drawn by the seed; fewer than 500 do not write docs/reliability.md (default: all).",
         "seed": "Random seed of the sample (default: 0).",
         "json": "Print the result as JSON.",
     }

@@ -28,6 +28,7 @@ from ops.core.output import format_table, say
 from ops.core.paths import ROOT
 from ops.core.task import Result
 
+PAGE_POINTS = 500  # a smaller sample does not write the page
 PAGE = ROOT / "docs" / "reliability.md"
 RINGS = ("network", "roles", "endpoint", "function", "box", "image", "training", "old", "pictures", "spot")
 PER_RING = 10  # trials of a ring in a sample; a ring takes seconds before its first
@@ -45,14 +46,31 @@ COLUMNS = (
     "times as long",
 )
 
+NOT_TRIED = (
+    "## What this does not look at",
+    "- Stand-ins take the place of training, of packaging and the preflight, of the serving image and of the function's code",
+    "  (`tests/crash/stand_ins.py`). So no kill hits a child process of a command, nor a job.",
+    "- The account is compared without ids, addresses, dates, sizes and version numbers, without the history of deployments, where a",
+    "  killed one stays as unfinished, and only in the services that the workflow changes.",
+    "- Of `iam.apply` in a new account each third answer is lost, and it is killed after each call, not before each.",
+    "- A crash of the operator's machine, where the disk loses what was just written, is not tried. Nor are two faults in one run, nor AWS's",
+    "  own delays after a crash.",
+    "- `sm.tune`, `sm.reap`, `ec2.sync`, `ec2.train`, `iam.revoke`, `data.use` and `data.weights` are not among the workflows.",
+    "- The local AWS is not AWS: `sandbox/README.md` says how it differs.",
+)
+
 
 @dataclass
 class Row:
-    """What happened to one workflow. `slower` is how many times as long its throttled runs took as the undisturbed one."""
+    """What happened to one workflow. `slower` is how many times as long its throttled runs took as the undisturbed one.
+
+    `trials` is the number of those that there are.
+    """
 
     workflow: str
     calls: int = 0
     seconds: float = 0.0
+    trials: int = 0
     killed: int = 0
     killed_wrong: int = 0
     lost: int = 0
@@ -104,7 +122,7 @@ def measure_crashes(points: int, seed: int) -> Result:
         "date": f"{datetime.now(UTC):%Y-%m-%d}",
         "machine": f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}",
     }
-    if not points:
+    if not 0 < points < PAGE_POINTS:
         PAGE.write_text(format_page(rows, checks, data))
         say(f"Wrote docs/{PAGE.name}.")
     cells = [("ok" if one.ok else "FAILED", one.name, f"{one.value:g} {one.unit}", one.bound) for one in checks]
@@ -138,7 +156,7 @@ def count_outcomes(lines: Iterable[dict[str, Any]]) -> tuple[list[Row], list[dic
         if "broken" in line:
             outcomes.append({"workflow": line["broken"], "fault": {}, "wrong": "its trials ended early", "stopped": ""})
         elif "ring" in line:
-            rows[line["workflow"]] = Row(line["workflow"], line["calls"], line["seconds"])
+            rows[line["workflow"]] = Row(line["workflow"], line["calls"], line["seconds"], line["trials"])
         else:
             outcomes.append(line)
     for outcome in outcomes:
@@ -164,22 +182,15 @@ def list_checks(rows: Sequence[Row], wrong: Sequence[dict[str, Any]]) -> list[Ch
     ]  # fmt: skip
 
 
+def add_rows(rows: Sequence[Row]) -> Row:
+    counted = [name for name, value in vars(rows[0]).items() if isinstance(value, int)]
+    sums = {name: sum(getattr(row, name) for row in rows) for name in counted}
+    return Row("all", **sums, slower=max(row.slower for row in rows))
+
+
 def format_page(rows: Sequence[Row], checks: Sequence[Check], data: dict[str, Any]) -> str:
     """Return docs/reliability.md."""
-    total = Row("all", *[0] * 2)
-    for row in rows:
-        for name in (
-            "calls",
-            "killed",
-            "killed_wrong",
-            "lost",
-            "lost_stopped",
-            "lost_wrong",
-            "throttled",
-            "throttled_wrong",
-        ):
-            setattr(total, name, getattr(total, name) + getattr(row, name))
-    total.slower = max(row.slower for row in rows)
+    total = add_rows(rows)
     results = [
         (check.name, f"{check.value:g} {check.unit}", check.bound, "yes" if check.ok else "NO") for check in checks
     ]
@@ -198,6 +209,8 @@ def format_page(rows: Sequence[Row], checks: Sequence[Check], data: dict[str, An
             "The same command is then run again, if it did not end well. The trial has failed unless that run ends with exit code 0, the account",
             "equals that after an uninterrupted run, and a further run changes nothing.",
             "",
+            f"Made: {total.killed + total.lost + total.throttled} of the {total.trials} trials that there are.",
+            "",
             *format_markdown_table(("check", "value", "bound", "held"), results),
             "",
             *format_markdown_table(COLUMNS, [row.cells() for row in (*rows, total)]),
@@ -205,16 +218,7 @@ def format_page(rows: Sequence[Row], checks: Sequence[Check], data: dict[str, An
             "Stopped: the command ended with an error, and the next one went on. Times as long: the slowest throttled run against the undisturbed",
             "one.",
             "",
-            "## What this does not look at",
-            "- Stand-ins take the place of training, of packaging and the preflight, of the serving image and of the function's code",
-            "  (`tests/crash/stand_ins.py`). So no kill hits a child process of a command, nor a job.",
-            "- The account is compared without ids, addresses, dates, sizes and version numbers, without the history of deployments, where a",
-            "  killed one stays as unfinished, and only in the services that the workflow changes.",
-            "- Of `iam.apply` in a new account each third answer is lost, and it is killed after each call, not before each.",
-            "- A crash of the operator's machine, where the disk loses what was just written, is not tried. Nor are two faults in one run, nor AWS's",
-            "  own delays after a crash.",
-            "- `sm.tune`, `sm.reap`, `ec2.sync`, `ec2.train`, `iam.revoke`, `data.use` and `data.weights` are not among the workflows.",
-            "- The local AWS is not AWS: `sandbox/README.md` says how it differs.",
+            *NOT_TRIED,
             "",
         )
     )

@@ -18,18 +18,15 @@ from tests.crash.trials import Outcome, Place, Ring, draw_faults
 
 def run_ring(ring: Ring, place: Place, count: int, seed: int) -> None:
     failed = [print_outcome(outcome) for outcome in ring.measure(place)]
+    faults = ring.list_faults()
     for title, reference in ring.references.items():
-        found = {
-            "ring": ring.name,
-            "workflow": title,
-            "calls": len(reference.run.calls),
-            "seconds": reference.run.seconds,
-        }
+        run = reference.run
+        found = {"ring": ring.name, "workflow": title, "calls": len(run.calls), "seconds": run.seconds}
+        found["trials"] = len(faults[title])
         print(json.dumps(found), flush=True)
     if failed:
         say(f"{ring.name}: an uninterrupted run is not as it should be already; no trials.")
         return
-    faults = ring.list_faults()
     for outcome in ring.run_rounds(place, draw_faults(faults, count, seed) if count else faults):
         print_outcome(outcome)
 
