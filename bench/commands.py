@@ -202,3 +202,23 @@ def rights(c: Context, replay: int = 5, steps: int = 0, seed: int = 0, json: boo
     from bench import needed_actions
 
     return needed_actions.verify_needed_actions(replay, steps, seed)
+
+
+@task(
+    help={
+        "points": "About this number of trials, drawn by the seed; fewer than 500 do not write docs/reliability.md (default: all).",
+        "seed": "Random seed of the sample (default: 0).",
+        "json": "Print the result as JSON.",
+    }
+)
+def crash(c: Context, points: int = 0, seed: int = 0, json: bool = False) -> Result:
+    """Kill every workflow at each change, lose answers and throttle calls.
+
+    The command is run again; the stack must then equal that of an uninterrupted
+    run.
+
+    Example: invoke bench.crash --points 60 --seed 1
+    """
+    from bench import crash
+
+    return crash.measure_crashes(points, seed)

@@ -54,6 +54,8 @@ def delete_endpoint(c: Context, account: Account, why: str, confirm: str) -> Res
 
     name = account.settings.endpoint_name
     have = cleanup.read_facts(account, dry=c.config.run.dry)
+    if not teardown.has_resources(have):
+        return Result({"made": 0}, f"There is no endpoint {name}, and nothing of an earlier one.")
     request_confirmation(c, account, f"{why} the endpoint {name}; callers will fail.", name=name, given=confirm)
     done = run_plan(c, account, teardown.steps, have, account.settings)
     return None if c.config.run.dry else Result(done.data, f"{name} is deleted. {done.text}", changes=done.changes)

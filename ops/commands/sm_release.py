@@ -170,9 +170,12 @@ def rollback(c: Context, to: str = "", because: str = "") -> Result | None:
     account = Account.from_context(c)
     have = deployment.read_facts(account, dry=c.config.run.dry)
     want = deployment.choose_rollback(account, have, to)
-    if have.live == want.config:
-        return Result({"release": want.release.digest}, f"Release {want.release.short} is already live.")
-    say(f"Rolling back to release {want.release.short} of {want.release.job}.")
+    is_live = have.live == want.config  # a rollback that was killed may have left alarms, and its note unfinished
+    say(
+        f"Release {want.release.short} is already live."
+        if is_live
+        else f"Rolling back to release {want.release.short} of {want.release.job}."
+    )
     findings = deployment.compare_rollback(account, have, want.release)
     for finding in findings:
         say(f"Warning: the release to go back to differs from the live one: {finding}.")

@@ -32,13 +32,8 @@ def find_cleanup_reason(created: datetime, expires: str, calls: int, idle_hours:
 
 
 def read_facts(account: Account, dry: bool) -> tuple[plan.Facts, scaling.Facts]:
-    """Return what there is to delete, once the endpoint is stable. Raises OpsError when there is nothing."""
+    """Return what there is to delete, once the endpoint is stable."""
     if not dry:
         plan.await_stable_endpoint(account)
-    have = teardown.facts(account)
-    if not teardown.has_resources(have):
-        raise OpsError(
-            f"No resource of an earlier endpoint is left. There is no endpoint {account.settings.endpoint_name}. Deploy one: invoke sm.deploy"
-        )
     account.guard()
-    return have
+    return teardown.facts(account)

@@ -99,7 +99,8 @@ def has_been_deployed(account: Account, have: plan.Facts, want: plan.EndpointSpe
 def choose_rollback(account: Account, have: plan.Facts, to: str) -> plan.EndpointSpec:
     """Return what to roll back to: the release whose digest begins with `to`, or without it the one that was live before.
 
-    The config of that deployment is reused if it still exists. Raises OpsError when there is nothing to roll back to.
+    Without `to`, a rollback that was killed is completed. The config of that deployment is reused if it still exists. Raises OpsError when
+    there is nothing to roll back to.
     """
     probe.require_endpoint(account)
     notes = history.read_notes(account)
@@ -107,7 +108,7 @@ def choose_rollback(account: Account, have: plan.Facts, to: str) -> plan.Endpoin
         release = build.find_release(account, to)
         note = history.find_last_deployment(notes, release.digest)
     else:
-        note = history.find_rollback_target(notes, have.live)
+        note = history.find_unfinished_rollback(notes) or history.find_rollback_target(notes, have.live)
         if note is None:
             raise OpsError(
                 "There is no earlier deployment to roll back to. List the releases: invoke sm.releases; then: invoke sm.rollback --to DIGEST"
@@ -124,9 +125,9 @@ def record_and_verify(
 ) -> Iterator[None]:
     """Record a deployment around its changes, and verify after them that the endpoint answers with the release."""
     if have.live == want.config and have.endpoint and have.endpoint["EndpointStatus"] == "InService":
-        yield  # alarms and logs may have been deleted
-        probe.verify_release(account, want, have.live)
-        history.record_verified(account, want.config)
+        with history.complete_deployment(account, want.config):
+            yield  # alarms and logs may have been deleted
+            probe.verify_release(account, want, have.live)
         return
     with history.track_deployment(account, want.release, want.config, why, have.has_scaling or have.lost_scaling):
         yield

@@ -16,7 +16,7 @@ from ops.core.errors import OpsError
 from ops.core.output import say
 from ops.releases import build
 from ops.releases.build import Release
-from ops.releases.records import LIVE, DeploymentNote, ReleaseSummary, parse
+from ops.releases.records import LIVE, UNFINISHED, DeploymentNote, ReleaseSummary, parse
 
 PREFIX = "deployments/"
 
@@ -58,9 +58,16 @@ def track_deployment(
     write_note(account, note.model_copy(update={"outcome": LIVE}))
 
 
-def record_verified(account: Account, config: str) -> None:
-    """Mark the last deployment of a config, which is live and verified now, as live if an earlier process died before it could."""
+@contextmanager
+def complete_deployment(account: Account, config: str) -> Iterator[None]:
+    """Give the last deployment of a config, which is live, its outcome if an earlier process died before it could."""
     last = next((note for note in reversed(read_notes(account)) if note.config == config), None)
+    try:
+        yield
+    except OpsError as error:
+        if last and last.outcome == UNFINISHED:
+            write_note(account, last.model_copy(update={"outcome": str(error).splitlines()[0]}))
+        raise
     if last and last.outcome != LIVE:
         write_note(account, last.model_copy(update={"outcome": LIVE}))
 
@@ -92,6 +99,11 @@ def find_rollback_target(notes: list[DeploymentNote], live: str) -> DeploymentNo
         elif not stack or stack[-1].config != note.config:
             stack.append(note)
     return stack[-2] if len(stack) > 1 else None
+
+
+def find_unfinished_rollback(notes: list[DeploymentNote]) -> DeploymentNote | None:
+    """Return the last deployment if it is a rollback whose process died: the same command completes it, and goes no further back."""
+    return notes[-1] if notes and notes[-1].rollback and notes[-1].outcome == UNFINISHED else None
 
 
 def has_lost_scaling(notes: list[DeploymentNote]) -> bool:

@@ -98,6 +98,7 @@ class Ec2(ConnectEndpoints, SpotRequests):
             )
 
     def start_instances(self) -> Any:
+        stopped = []
         for instance_id in self._get_param("InstanceIds", []):
             validation.validate_state(
                 lifecycle.find_instance(get_world(), instance_id),
@@ -109,11 +110,12 @@ class Ec2(ConnectEndpoints, SpotRequests):
                 spot.find_spot_request(get_world(), instance_id) is not None,
             )
             if instance.state != "running":
+                stopped.append(instance_id)
                 spot.resume_spot_request(get_world(), instance_id)
                 if get_world().faults.lacks_capacity(instance.instance_type, instance.availability_zone, on_spot):
                     return reply_no_capacity(instance.instance_type, instance.availability_zone)
         response = super().start_instances()
-        for instance_id in self._get_param("InstanceIds", []):
+        for instance_id in stopped:
             lifecycle.switch_on(get_world(), instance_id)
         return response
 

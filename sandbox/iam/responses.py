@@ -75,6 +75,19 @@ class Iam(IamResponse):
         validation.validate_policy_size(self._get_param("PolicyDocument"))
         return super().create_policy_version()
 
+    def set_default_policy_version(self) -> ActionResult:
+        policy = self.backend.get_policy(self._get_param("PolicyArn"))
+        if policy.default_version_id == self._get_param("VersionId"):  # moto's policy would have no default version
+            return EmptyResult()
+        return super().set_default_policy_version()
+
+    def remove_role_from_instance_profile(self) -> ActionResult:
+        name = self._get_param("RoleName")
+        profile = self.backend.get_instance_profile(self._get_param("InstanceProfileName"))
+        if all(role.name != name for role in profile.roles):
+            raise IAMException("NoSuchEntity", f"The role with name {name} cannot be found.")
+        return super().remove_role_from_instance_profile()
+
     def delete_policy(self) -> ActionResult:
         validation.validate_policy_removal(self._get_param("PolicyArn"))
         return super().delete_policy()

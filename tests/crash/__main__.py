@@ -1,37 +1,33 @@
-"""Run rings on a sandbox of their own: python -m tests.crash RING[,RING...] SHARE SEED [KIND,...].
+"""Run a ring on a sandbox of its own: python -m tests.crash RING COUNT SEED.
 
-SHARE is the share of the faults that is drawn, 1 for all. Prints a JSON object for each reference and each trial.
+COUNT faults are drawn, or all of them taken when it is 0. Prints a JSON object for each workflow and each trial.
 """
 
 import json
-import os
-import random
 import sys
 from dataclasses import asdict
+from typing import Any
 
 from ops.core.output import say
 from sandbox import state
 from sandbox.client import send_control_request
 from tests.conftest import HOME, Cli, write_settings
 from tests.crash import workflows
-from tests.crash.trials import Outcome, Place, Ring
-
-KINDS = ("kill", "lost", "throttled")
+from tests.crash.trials import Outcome, Place, Ring, draw_faults
 
 
-def run_ring(ring: Ring, place: Place, share: float, seed: int, kinds: list[str]) -> None:
+def run_ring(ring: Ring, place: Place, count: int, seed: int) -> None:
     failed = [print_outcome(outcome) for outcome in ring.measure(place)]
+    faults = ring.list_faults()
     for title, reference in ring.references.items():
-        found = {"ring": ring.name, "workflow": title, "calls": len(reference.run.calls), "seconds": reference.run.seconds}
+        run = reference.run
+        found = {"ring": ring.name, "workflow": title, "calls": len(run.calls), "seconds": run.seconds}
+        found["trials"] = len(faults[title])
         print(json.dumps(found), flush=True)
     if failed:
         say(f"{ring.name}: an uninterrupted run is not as it should be already; no trials.")
         return
-    draw = random.Random(seed)
-    faults = {
-        title: [fault for fault in some if draw.random() < share] for title, some in ring.list_faults(kinds).items()
-    }
-    for outcome in ring.run_rounds(place, faults):
+    for outcome in ring.run_rounds(place, draw_faults(faults, count, seed) if count else faults):
         print_outcome(outcome)
 
 
@@ -42,19 +38,20 @@ def print_outcome(outcome: Outcome) -> Outcome:
     return outcome
 
 
-def main(names: str, share: str, seed: str, kinds: str = ",".join(KINDS)) -> None:
-    rings = {ring.name: ring for ring in workflows.list_rings(HOME)}
+def main(name: str, count: str, seed: str) -> None:
+    rings = {ring.name: ring for ring in workflows.list_rings()}
     folder = HOME / "sandbox"
     cli = Cli(write_settings(HOME / "sandbox.yaml", folder, "crash"))
     cli.typed("sandbox.up")
+
+    def control(what: str, **body: Any) -> Any:
+        return send_control_request(state.read(folder), "POST", what, body)
+
     try:
-        for name in names.split(","):
-            place = Place(folder, f"crash{name}", lambda what, **body: send_control_request(state.read(folder), "POST", what, body))
-            run_ring(rings[name], place, float(share), int(seed), kinds.split(","))
+        run_ring(rings[name], Place(folder, f"crash{name}", control), int(count), int(seed))
     finally:
         cli.typed("sandbox.down")
 
 
 if __name__ == "__main__":
-    os.environ.pop("KENNEL_TESTS_FORKS", None)
     main(*sys.argv[1:])

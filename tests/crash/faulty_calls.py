@@ -156,4 +156,3 @@ def run_forked(words: list[str], env: dict[str, str], fault: Fault, prepare: Cal
         calls = record.read().decode().splitlines()
         ran = Ran(code, "", "") if code else Ran(*json.loads(result.read()))
         return Run(ran.code, ran.said, calls, time.monotonic() - began)
-

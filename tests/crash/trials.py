@@ -1,5 +1,6 @@
 """Trials: a command is killed, or loses an answer; it is run again, and the account compared with that of an uninterrupted run."""
 
+import hashlib
 import random
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -8,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from ops.core.aws.account import Account
-from tests.conftest import settings_of, write_settings
+from ops.core.paths import WORK
+from tests.conftest import HOME, settings_of, write_settings
 from tests.crash.faulty_calls import Fault, Run, run_forked
 from tests.crash.inventory import Inventory, compare
 
@@ -33,6 +35,31 @@ class Place:
         return Account(settings_of(self.write_settings()))
 
     @property
+    def names(self) -> dict[str, str]:
+        """What a command line may name: the stack's prefix, the archive of a removed role, a release, the training job that runs."""
+        prefix = self.account.settings.prefix
+        removed = sorted((WORK / "iam" / self.stack / "removed").glob("*.json"))
+        first = hashlib.sha256(f"{prefix}-sm1-one".encode()).hexdigest()[:12]
+        return {
+            "prefix": prefix,
+            "removed": str(removed[-1]) if removed else "",
+            "first": first,
+            "job": self.newest_job,
+        }
+
+    @property
+    def newest_job(self) -> str:
+        """The training job that runs, or the last one that ended."""
+        found = self.account.list_all("sagemaker", "list_training_jobs", "TrainingJobSummaries")
+        found.sort(key=lambda one: (one["TrainingJobStatus"] == "InProgress", one["CreationTime"]))
+        return str(found[-1]["TrainingJobName"]) if found else ""
+
+    def rename(self, stack: str) -> None:
+        """Go on with another stack."""
+        self.stack = stack
+        self.__dict__.pop("account", None)
+
+    @property
     def inventory(self) -> Inventory:
         return Inventory(self.account)
 
@@ -42,7 +69,8 @@ class Workflow:
     """One command that changes something. `sections` are those of the inventory that it may change.
 
     `prepare` brings the stack to where the command begins, unless the workflow before it has; `replace` is called in the process
-    of the command, and puts stand-ins in the place of what would be trained or built.
+    of the command, and puts stand-ins in the place of what would be trained or built. An `alone` one is prepared from anything. Of a
+    `long` one only each third answer is lost, and it is killed before its first call only: before another it is as after the one before.
     """
 
     words: str
@@ -51,13 +79,16 @@ class Workflow:
     prepare: Callable[[Place], None] = lambda place: None
     replace: Callable[[], None] | None = None
     name: str = ""
+    alone: bool = False
+    long: bool = False
 
     @property
     def title(self) -> str:
         return self.name or self.words
 
     def run(self, place: Place, fault: Fault = UNHURT) -> Run:
-        return run_forked(["-f", str(place.write_settings(self.settings)), *self.words.split()], {}, fault, self.replace)
+        words = self.words.format(home=HOME, **place.names).split()
+        return run_forked(["-f", str(place.write_settings(self.settings)), *words], {}, fault, self.replace)
 
 
 @dataclass(frozen=True)
@@ -100,10 +131,11 @@ class Ring:
             if wrong:
                 yield Outcome(workflow.title, UNHURT, wrong=f"unhurt: {wrong}")
 
-    def list_faults(self, kinds: Sequence[str]) -> dict[str, list[Fault]]:
-        """Return the faults of each workflow, of these kinds: kill, lost, throttled."""
+    def list_faults(self) -> dict[str, list[Fault]]:
+        """Return the faults of each workflow."""
         return {
-            title: list(iterate_faults(len(reference.run.calls), kinds)) for title, reference in self.references.items()
+            workflow.title: list(iterate_faults(len(self.references[workflow.title].run.calls), workflow.long))
+            for workflow in self.workflows
         }
 
     def run_rounds(self, place: Place, faults: dict[str, list[Fault]]) -> Iterator[Outcome]:
@@ -111,8 +143,10 @@ class Ring:
         left = {title: list(some) for title, some in faults.items()}
         while any(left.values()):
             for workflow in self.workflows:
-                workflow.prepare(place)
                 some = left.get(workflow.title)
+                if workflow.alone and not some:
+                    continue
+                workflow.prepare(place)
                 if some:
                     yield self.try_fault(workflow, place, some.pop(0))
                 else:
@@ -143,15 +177,14 @@ def describe_end(run: Run) -> str:
     return f"exit {run.code}: {run.said.strip()[-700:]}"
 
 
-def iterate_faults(calls: int, kinds: Sequence[str]) -> Iterator[Fault]:
+def iterate_faults(calls: int, is_long: bool) -> Iterator[Fault]:
     for index in range(calls):
-        if "kill" in kinds:
+        if not is_long or index == 0:
             yield Fault(index, kill="before")
-            yield Fault(index, kill="after")
-        if "lost" in kinds:
+        yield Fault(index, kill="after")
+        if not is_long or index % 3 == 0:
             yield Fault(index, lost=True)
-    if "throttled" in kinds and calls:
-        yield from (Fault(throttled=0.3, seed=seed) for seed in (1, 2))
+    yield from (Fault(throttled=0.3, seed=seed) for seed in (1, 2) if calls)
 
 
 def draw_faults(faults: dict[str, list[Fault]], count: int, seed: int) -> dict[str, list[Fault]]:

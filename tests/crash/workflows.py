@@ -1,30 +1,25 @@
 """The workflows, in rings: each leaves the stack where the next one begins."""
 
-import io
 import json
 import shutil
-import zipfile
 from functools import partial
 from pathlib import Path
 
 from PIL import Image
 
+from iampolicy.account import snapshot
 from ops.core import plan
 from ops.core.paths import WORK
 from ops.datasets import bucket_setup
-from iampolicy.account import snapshot
 from ops.iam import apply, roles
+from tests.conftest import HOME
+from tests.crash import stand_ins
 from tests.crash.trials import Place, Ring, Workflow
 
 PUBLIC = "ec2: {way: public}\nnet: {own_address: 127.0.0.1}\n"
 LIMITS = "fn: {provisioned: 1, reserved: 5}\n"
 MEMORY = "fn: {provisioned: 1, reserved: 6, memory_mb: 512}\n"
-HANDLER = """
-import json
-def lambda_handler(event, context):
-    answer = {"class": "7", "probability": 1.0, "release": "a" * 64}
-    return {"statusCode": 200 if "image" in event else 400, "headers": {}, "body": json.dumps(answer)}
-"""
+OTHER_TYPE = "endpoint: {instance_type: ml.m5.xlarge}\n"
 ANY = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "s3:ListAllMyBuckets", "Resource": "*"}]}
 
 
@@ -78,7 +73,8 @@ def change_roles_by_hand(place: Place) -> None:
     iam.put_role_policy(RoleName=name, PolicyName="extra", PolicyDocument=json.dumps(ANY))
     iam.untag_role(RoleName=name, TagKeys=["kennel:stack"])
     iam.detach_role_policy(
-        RoleName=settings.build_role_name("auditor"), PolicyArn=roles.derive_policy_arn("auditor", "permissions", settings)
+        RoleName=settings.build_role_name("auditor"),
+        PolicyArn=roles.derive_policy_arn("auditor", "permissions", settings),
     )
 
 
@@ -88,14 +84,61 @@ def make_network(place: Place) -> None:
     assert made.code == 0, made.said
 
 
-def package_stand_in() -> None:
-    """Deploy a function that answers at once, in the place of lambda/."""
-    from ops.function import plan
+def plant_old_role(place: Place) -> None:
+    """Make a role that Kennel no longer has, with an own policy, a managed one and an instance profile."""
+    plant_roles(place)
+    account, name = place.account, f"{place.account.settings.prefix}-old"
+    iam, settings = account.client("iam"), account.settings
+    own = f"arn:aws:iam::{settings.aws.account}:policy{settings.role_path}{name}-own"
+    trust = {
+        "Version": "2012-10-17",
+        "Statement": [{"Effect": "Allow", "Action": "sts:AssumeRole", "Principal": {"Service": "ec2.amazonaws.com"}}],
+    }
+    iam.create_policy(PolicyName=f"{name}-own", Path=settings.role_path, PolicyDocument=json.dumps(ANY))
+    iam.create_role(RoleName=name, Path="/old/", AssumeRolePolicyDocument=json.dumps(trust))
+    iam.attach_role_policy(RoleName=name, PolicyArn=own)
+    iam.attach_role_policy(RoleName=name, PolicyArn=roles.derive_policy_arn("auditor", "permissions", settings))
+    iam.put_role_policy(RoleName=name, PolicyName="notes", PolicyDocument=json.dumps(ANY))
+    place.control("age", role=name, days=30)
+    iam.create_instance_profile(InstanceProfileName=f"{name}-box", Path="/p/")
+    iam.add_role_to_instance_profile(InstanceProfileName=f"{name}-box", RoleName=name)
 
-    packed = io.BytesIO()
-    with zipfile.ZipFile(packed, "w") as archive:
-        archive.writestr(zipfile.ZipInfo("handler.py"), HANDLER)
-    plan.package_function = lambda: packed.getvalue()
+
+def change_policy(place: Place) -> None:
+    """Change a policy by hand and put it right: iam.rollback goes back to the change."""
+    plant_roles(place)
+    arn = roles.derive_policy_arn("auditor", "permissions", place.account.settings)
+    iam = place.account.client("iam")
+    wanted = next(role for role in roles.read_roles(place.account.settings) if role.role == "auditor")
+    for document in (ANY, wanted.permissions["permissions"].document):
+        iam.create_policy_version(PolicyArn=arn, PolicyDocument=json.dumps(document), SetAsDefault=True)
+
+
+def prepare_endpoint(place: Place) -> None:
+    make_network(place)
+    stand_ins.push_image(place)
+    stand_ins.put_models(place)
+
+
+def prepare_training(place: Place) -> None:
+    make_network(place)
+    pushed = Workflow("data.push --dir {home}/pictures", "s3").run(place)
+    assert pushed.code == 0, pushed.said
+
+
+def begin_image(place: Place) -> None:
+    """Take another stack: the sandbox deletes no project of CodeBuild."""
+    remove_roles(place)
+    remove_bucket(place)
+    name = place.stack.rstrip("0123456789")
+    place.rename(f"{name}{int(place.stack[len(name) :] or 0) + 1}")
+    plant_stack(place)
+    stand_ins.remove_image(place)
+
+
+def forget_jobs(place: Place) -> None:
+    """Delete the code of an earlier job, so that it is sent again."""
+    empty_bucket(place, "code/")
 
 
 def write_pictures(folder: Path) -> Path:
@@ -109,17 +152,23 @@ def write_pictures(folder: Path) -> Path:
     return folder
 
 
-def list_rings(folder: Path) -> list[Ring]:
-    """Return all rings; `folder` is for the pictures that they push."""
-    pictures = write_pictures(folder / "pictures")
+def list_rings() -> list[Ring]:
+    """Return all rings, and write the files that they send."""
+    write_pictures(HOME / "pictures")
+    stand_ins.write_files()
     return [
         Ring("roles", [
-            Workflow("iam.apply", "iam", prepare=remove_roles, name="iam.apply, new account"),
-            Workflow("iam.apply", "iam", prepare=change_roles_by_hand, name="iam.apply, changed by hand"),
+            Workflow("iam.apply", "iam", prepare=remove_roles, name="iam.apply, new account", alone=True, long=True),
+            Workflow("iam.apply", "iam", prepare=change_roles_by_hand, name="iam.apply, changed by hand", alone=True),
+        ]),
+        Ring("old", [
+            Workflow("iam.prune --roles {prefix}-old --confirm {prefix}-old", "iam", prepare=plant_old_role, name="iam.prune"),
+            Workflow("iam.restore {removed} --confirm {prefix}-old", "iam", name="iam.restore"),
+            Workflow("iam.rollback --role auditor --yes", "iam", prepare=change_policy, name="iam.rollback", alone=True),
         ]),
         Ring("pictures", [
             Workflow("data.up", "s3", prepare=remove_bucket),
-            Workflow(f"data.push --dir {pictures}", "s3", name="data.push"),
+            Workflow("data.push --dir {home}/pictures", "s3", name="data.push"),
         ], setup=plant_roles),
         Ring("box", [
             Workflow("ec2.up", "ec2"),
@@ -132,8 +181,8 @@ def list_rings(folder: Path) -> list[Ring]:
             Workflow("ec2.down --yes", "ec2", name="ec2.down, on spot"),
         ], setup=make_network),
         Ring("function", [
-            Workflow("lambda.deploy", "function", settings=LIMITS, replace=package_stand_in),
-            Workflow("lambda.deploy", "function", settings=MEMORY, replace=package_stand_in, name="lambda.deploy, more memory"),
+            Workflow("lambda.deploy", "function", settings=LIMITS, replace=stand_ins.package_handler),
+            Workflow("lambda.deploy", "function", settings=MEMORY, replace=stand_ins.package_handler, name="lambda.deploy, more memory"),
             Workflow("lambda.url", "function", settings=MEMORY),
             Workflow("lambda.url --remove --yes", "function", settings=MEMORY, name="lambda.url --remove"),
             Workflow("lambda.concurrency --stop", "function", settings=MEMORY),
@@ -141,6 +190,21 @@ def list_rings(folder: Path) -> list[Ring]:
             Workflow("lambda.rollback --to 1", "function", settings=MEMORY, name="lambda.rollback"),
             Workflow("lambda.down --yes", "function", settings=MEMORY, name="lambda.down"),
         ], setup=plant_stack),
+        Ring("endpoint", [
+            Workflow("sm.deploy --job {prefix}-sm1-one", "endpoint s3", prepare=stand_ins.forget_releases, replace=stand_ins.package_release, name="sm.deploy"),
+            Workflow("sm.autoscale", "endpoint s3"),
+            Workflow("sm.deploy --job {prefix}-sm1-two --because tested", "endpoint s3", replace=stand_ins.package_release, name="sm.deploy, a second release"),
+            Workflow("sm.rollback --to {first}", "endpoint s3", replace=stand_ins.package_release, name="sm.rollback"),
+            Workflow("sm.deploy --job {prefix}-sm1-one", "endpoint s3", settings=OTHER_TYPE, replace=stand_ins.package_release, name="sm.deploy, another instance type"),
+            Workflow("sm.delete --confirm {prefix}", "endpoint s3", name="sm.delete"),
+        ], setup=prepare_endpoint),
+        Ring("training", [
+            Workflow("sm.train --no-wait", "jobs s3", prepare=forget_jobs, replace=stand_ins.send_sleeping_code, name="sm.train"),
+            Workflow("sm.stop {job}", "jobs s3", name="sm.stop"),
+        ], setup=prepare_training),
+        Ring("image", [
+            Workflow("sm.image", "images s3", prepare=begin_image, replace=stand_ins.build_small_image),
+        ]),
         Ring("network", [
             Workflow("net.up", "ec2"),
             Workflow("net.up", "ec2", settings=PUBLIC, name="net.up, public access"),

@@ -172,6 +172,20 @@ def test_rights_benchmark_replays_a_removed_action():
     assert page.read_text() == before, "a part of the job says nothing of the page"
 
 
+def test_crash_benchmark_makes_a_sample_of_trials():
+    """Two trials with the pictures' workflows; the page needs all of them."""
+    page = ROOT / "docs" / "reliability.md"
+    before = page.read_text()
+    code, out, err = run("crash", "--points", "2", "--seed", "17", "--json")
+    assert code == 0, err
+    found = json.loads(out)
+    assert [row["workflow"] for row in found["rows"]] == ["data.up", "data.push"]
+    assert sum(row["killed"] + row["lost"] + row["throttled"] for row in found["rows"]) == 2
+    assert all(check["ok"] for check in found["checks"])
+    assert len(found["checks"]) == 5
+    assert page.read_text() == before
+
+
 def test_benchmark_without_rsync_names_the_command(tmp_path):
     """A missing program is reported with the command that installs it."""
     code, out, err = run("sync", env={"PATH": str(tmp_path)})

@@ -31,7 +31,7 @@ def cli(make_stack):
         (("runbook.show", "audt"), 1),
         (("data.list", "--json"), 1),
         (("data.check", "--dir", "no/such/folder"), 1),
-        (("sm.delete",), 1),  # asks, and there is no terminal
+        (("sm.delete",), 0),  # there is no endpoint
         (("--dry", "net.up"), 0),
         (("iam.diff",), 0),
         (("ec2.status",), 0),

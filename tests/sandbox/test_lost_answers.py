@@ -4,13 +4,20 @@ import gzip
 import json
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from ops.core.aws import lost_answers
 from ops.core.errors import AwsError
 from ops.core.plan import Change
 from ops.function import plan
+from ops.iam.roles import derive_policy_arn
 from sandbox.codebuild import docker
 from tests.sandbox.test_function import GOOD
+
+
+def make_public_key() -> bytes:
+    return Ed25519PrivateKey.generate().public_key().public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH)
 
 
 @pytest.fixture
@@ -84,6 +91,48 @@ def test_models_and_configs_settle_after_lost_answers(make_stack, lose, sandbox)
         if call.startswith("create"):
             with pytest.raises(AwsError):  # the same refusal without a lost answer is an error
                 account.make_change(Change("sagemaker", call, args, why="again"))
+
+
+def test_key_pair_and_url_are_there_although_answers_are_lost(make_stack, lose, monkeypatch):
+    """Neither call repeats well: DescribeKeyPairs has no pages, and a second URL is refused in words of its own."""
+    cli = make_stack("lostkey", "fn: {provisioned: 0, reserved: 5}")
+    account, key = type(cli.account)(cli.settings, "operator-infra"), {"KeyName": f"{cli.settings.prefix}-box"}
+    tags = [{"ResourceType": "key-pair", "Tags": cli.settings.tags("box")}]
+    public = {"PublicKeyMaterial": make_public_key(), "TagSpecifications": tags}
+    lose("ImportKeyPair")
+    answer = account.make_change(Change("ec2", "import_key_pair", key | public, why="lost"))
+    assert answer["KeyName"] == key["KeyName"]
+    monkeypatch.setattr(plan, "package_function", lambda: GOOD)
+    cli("lambda.deploy")
+    lose("UpdateFunctionConfiguration")
+    cli("lambda.deploy", env={"INVOKE_FN_MEMORY_MB": "512"})
+    lose("CreateFunctionUrlConfig")
+    cli("lambda.url")
+    assert "0 made" in cli("lambda.url").out
+    cli("lambda.down", "--yes")
+
+
+def test_repeated_calls_are_answered_as_on_aws(make_stack):
+    """The default version set again stays the default; a role that is not in the instance profile is not found."""
+    cli = make_stack("repeated")
+    iam, arn = cli.account.client("iam"), derive_policy_arn("auditor", "permissions", cli.settings)
+    iam.set_default_policy_version(PolicyArn=arn, VersionId="v1")
+    assert [one["IsDefaultVersion"] for one in iam.list_policy_versions(PolicyArn=arn)["Versions"]] == [True]
+    name = cli.settings.build_role_name("ec2-box")
+    (profile,) = iam.list_instance_profiles_for_role(RoleName=name)["InstanceProfiles"]
+    named = {"InstanceProfileName": profile["InstanceProfileName"], "RoleName": name}
+    iam.remove_role_from_instance_profile(**named)
+    with pytest.raises(iam.exceptions.NoSuchEntityException):
+        iam.remove_role_from_instance_profile(**named)
+
+
+def test_throttled_launch_is_tried_again(make_stack, inject_fault, monkeypatch):
+    """A refused launch has started nothing, and the SDK tries launches twice only."""
+    account = make_stack("throttledlaunch").account
+    monkeypatch.setattr("ops.core.aws.account.PAUSES_S", (0.01, 0.01))
+    inject_fault("fault", operation="StartInstances", do="error", times=4, code="RequestLimitExceeded", status=503)
+    with pytest.raises(AwsError, match="InvalidInstanceID"):
+        account.call("ec2", "start_instances", "launch", InstanceIds=["i-0123456789abcdef0"])
 
 
 def test_words_of_another_owner_do_not_settle():

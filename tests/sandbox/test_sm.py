@@ -22,12 +22,17 @@ def test_missing_endpoint_is_reported_by_every_command(make_stack):
         ("sm.status",),
         ("sm.autoscale",),
         ("sm.logs",),
-        ("sm.delete", "--confirm", "kennel-noendpoint"),
         ("sm.invoke", "README.md"),
     ):
         refused = cli(*command, ok=False)
         assert refused.code == 1, command
         assert "There is no endpoint kennel-noendpoint. Deploy one: invoke sm.deploy" in refused.err, command
+
+
+def test_delete_without_an_endpoint_has_nothing_to_do(make_stack):
+    """A run after one that was killed behind its last change: that is no error, as for net.down and ec2.down."""
+    ran = make_stack("nothingleft")("sm.delete", "--confirm", "kennel-nothingleft")
+    assert "There is no endpoint kennel-nothingleft, and nothing of an earlier one." in ran.out
 
 
 def test_model_of_an_oci_image_is_refused(make_stack, sandbox):

@@ -83,6 +83,32 @@ def test_rollback_goes_to_the_previous_deployment_only(notes, live, before):
     assert (found and found.config) == before
 
 
+@pytest.mark.parametrize(("outcome", "completed"), [("unfinished", "b"), ("live", "a"), ("gives wrong answers", "a")])
+def test_killed_rollback_is_completed_first(outcome, completed, monkeypatch):
+    """After the traffic moved to b, the same command completes that; with another outcome it goes on to a."""
+    notes = [note("a"), note("b"), note("c"), note("b", rollback=True, outcome=outcome)]
+    monkeypatch.setattr(deployment.probe, "require_endpoint", lambda account: {})
+    monkeypatch.setattr(deployment.history, "read_notes", lambda account: notes)
+    monkeypatch.setattr(deployment.build, "find_release", lambda account, digest: None)
+    monkeypatch.setattr(deployment.plan, "read_instance_type", lambda account, config: "ml.m5.large")
+    monkeypatch.setattr(
+        deployment.plan, "EndpointSpec", lambda release, settings, existing_config, **_: existing_config
+    )
+    account = SimpleNamespace(settings=None)
+    assert deployment.choose_rollback(account, SimpleNamespace(live="b", configs=["a", "b", "c"]), "") == completed
+
+
+@pytest.mark.parametrize("outcome", ["unfinished", "live"])
+def test_failed_check_completes_a_killed_deployment(outcome, monkeypatch):
+    """A live release that fails its check is not taken for one whose process died; a deployment that was live stays so."""
+    written = []
+    monkeypatch.setattr(history, "read_notes", lambda account: [note("a", outcome=outcome)])
+    monkeypatch.setattr(history, "write_note", lambda account, note: written.append(note.outcome))
+    with pytest.raises(OpsError), history.complete_deployment(None, "a"):
+        raise OpsError("gives wrong answers\nmore")
+    assert written == (["gives wrong answers"] if outcome == "unfinished" else [])
+
+
 def test_last_successful_deployment_of_a_release_is_found():
     notes = [note("c1", release="r"), note("c2", outcome="AWS rolled back", release="r"), note("c3")]
     assert history.find_last_deployment(notes, "r").config == "c1"

@@ -132,7 +132,9 @@ class Account:
             try:
                 answer = getattr(self.client(service, retries), call)(**args)
             except ClientError as error:
-                if pause is None or not self._wait_for_new_resource(error, args, pause):
+                if pause and retries == "launch" and lost_answers.is_throttled(error.response):
+                    time.sleep(pause)  # nothing was launched; the SDK tries launches twice only
+                elif pause is None or not self._wait_for_new_resource(error, args, pause):
                     raise self._convert_error(error) from error
             else:
                 self.created.note(service, call, args, answer)
@@ -170,6 +172,8 @@ class Account:
 
     def list_all(self, service: str, call: str, key: str, **args: Any) -> list[Any]:
         """Return all items under `key`, over all pages. Raises AwsError."""
+        if not self.client(service).can_paginate(call):  # AWS returns them at once, as for key pairs
+            return list(self.call(service, call, **args).get(key, []))
         return [item for page in self.iterate_pages(service, call, **args) for item in page.get(key, [])]
 
     def iterate_pages(self, service: str, call: str, **args: Any) -> Iterator[dict[str, Any]]:

@@ -58,7 +58,7 @@ ENDING = ("deleting", "deleted", "delete-in-progress", "delete-complete")
 ALREADY = (
     "EntityAlreadyExists", "Duplicate", "EntryAlreadyExists", "RouteAlreadyExists", "AlreadyAssociated", "already exist", "AlreadyExists",
     "already existing", "ResourceInUse", "in-progress endpoint", "BucketAlreadyOwnedByYou",
-    "InstanceSessionsPerInstanceProfile",
+    "InstanceSessionsPerInstanceProfile", "FunctionUrlConfig exists", "An update is in progress",
 )  # fmt: skip
 FOREIGN = "BucketAlreadyExists"  # another account's
 GONE = (
