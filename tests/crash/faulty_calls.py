@@ -24,7 +24,7 @@ from botocore.exceptions import ConnectionClosedError
 from ops.core import lease
 from tests.in_process import Ran, run_invoke
 
-# Operations that change nothing; that of a release's own pictures is no change of the stack either.
+# Operations that change nothing; that of a release's own pictures changes nothing either.
 READS = re.compile(
     r"(Get|List|Describe|Head|BatchGet|Simulate|Lookup|Filter|Assume|GenerateCredentialReport|InvokeEndpoint|Invoke$|StartQuery)"
 )
@@ -115,8 +115,8 @@ class Injector:
             return self.draw.random() < self.fault.throttled
 
 
-class NoBody:
-    """The body of an answer that nobody reads: it is given parsed."""
+class EmptyBody:
+    """The body of an answer, which is not read: the answer is given parsed."""
 
     def stream(self) -> list[bytes]:
         return []
@@ -127,7 +127,7 @@ def throttle(service: str, request: Any) -> Any:
     code, status = THROTTLED.get(service, ("ThrottlingException", 400))
     error = {"Code": code, "Message": "Rate exceeded"}
     answer = {"Error": error, "ResponseMetadata": {"HTTPStatusCode": status, "HTTPHeaders": {}}}
-    return AWSResponse(request.url, status, {}, NoBody()), answer
+    return AWSResponse(request.url, status, {}, EmptyBody()), answer
 
 
 def run_forked(words: list[str], env: dict[str, str], fault: Fault, prepare: Callable[[], None] | None = None) -> Run:
@@ -135,7 +135,7 @@ def run_forked(words: list[str], env: dict[str, str], fault: Fault, prepare: Cal
     with tempfile.TemporaryFile() as record, tempfile.TemporaryFile() as result:
         began = time.monotonic()
         sys.stdout.flush(), sys.stderr.flush()
-        with warnings.catch_warnings():  # threads of whoever runs this are idle
+        with warnings.catch_warnings():  # the other threads of this process are idle
             warnings.simplefilter("ignore", DeprecationWarning)
             process = os.fork()
         if process == 0:

@@ -30,7 +30,7 @@ def test_missing_endpoint_is_reported_by_every_command(make_stack):
 
 
 def test_delete_without_an_endpoint_has_nothing_to_do(make_stack):
-    """A run after one that was killed behind its last change: that is no error, as for net.down and ec2.down."""
+    """A run after one that was killed behind its last change: it succeeds, as net.down and ec2.down do."""
     ran = make_stack("nothingleft")("sm.delete", "--confirm", "kennel-nothingleft")
     assert "There is no endpoint kennel-nothingleft, and nothing of an earlier one." in ran.out
 
