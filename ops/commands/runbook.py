@@ -19,8 +19,15 @@ def list(c: Context, json: bool = False) -> Result:
     """
     from ops.incidents import runbooks
 
-    found = {name: runbooks.read_title(path) for name, path in runbooks.list_pages().items()}
-    return Result(found, format_table(("page", "title"), found.items()))
+    pages = runbooks.list_pages()
+    found = {name: runbooks.read_title(path) for name, path in pages.items()}
+    incidents, planned = [
+        format_table(
+            (kind, "title"), [(name, found[name]) for name in pages if runbooks.is_incident(pages[name]) == wanted]
+        )
+        for kind, wanted in (("incident", True), ("planned work", False))
+    ]
+    return Result(found, f"{incidents}\n\n{planned}")
 
 
 @task(help={"page": "Name of a page as in runbook.list, or a part of it."})

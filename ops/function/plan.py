@@ -234,6 +234,8 @@ def wait_for_answer(version: Any) -> Wait:
         except AwsError as error:
             if error.says("TooManyRequestsException"):
                 return "callers use all of its reserved concurrency"
+            if error.says("ThrottlingException"):
+                return "Lambda throttles calls of this account"
             raise
         payload = answer["Payload"].read()
         if "FunctionError" in answer:

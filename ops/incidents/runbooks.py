@@ -13,11 +13,17 @@ from ops.core.nearest import find_nearest
 from ops.core.paths import ROOT
 
 FOLDER = ROOT / "runbooks"
+FRONT_MATTER = re.compile(r"\A---\n.*?\n---\n", re.S)
 
 
 def list_pages() -> dict[str, Path]:
     """Return the pages by name, without their index."""
     return {path.stem: path for path in sorted(FOLDER.glob("*.md")) if path.stem != "README"}
+
+
+def is_incident(path: Path) -> bool:
+    """Return whether a page is about an incident: it begins with its signals, those of planned work do not."""
+    return bool(FRONT_MATTER.match(path.read_text(encoding="utf-8")))
 
 
 def read_title(path: Path) -> str:
@@ -44,7 +50,6 @@ def find_page(name: str) -> Path:
     raise OpsError(f"There is no runbook {name}. {hint}")
 
 
-FRONT_MATTER = re.compile(r"\A---\n.*?\n---\n", re.S)
 FENCE_ATTRIBUTES = re.compile(r"^(\s*```\w+) \{[^}\n]*\}$", re.M)
 COMMAND = re.compile(r"(\$ (?:[A-Z_0-9]+=\S+ )*invoke )(?!-f )")
 

@@ -161,6 +161,11 @@ def is_admitted(trust: Policy, caller: str, role_arn: str, has_mfa: bool) -> boo
     ).allowed
 
 
+def postpone(name: str, what: str) -> Check:
+    """Return a check that could not be made because the role could not be assumed. Why not, the check of the roles says."""
+    return Check(name, True, f"{what} not checked: that needs the role operator", "invoke iam.apply", later=True)
+
+
 def check_log_groups(account: Account) -> Check:
     """Report the log groups that the endpoint and the function write to. One that was deleted loses what they log."""
     settings = account.settings
@@ -169,9 +174,11 @@ def check_log_groups(account: Account) -> Check:
             account = Account(settings, "operator")
         writers = list_log_writers(account)
         gone = [(name, command) for name, command in writers if not has_log_group(account, name)]
-    except ProfileError:  # the roles have their own check
-        return Check("logs", True, "the log groups were not checked: that needs the role operator", later=True)
+    except ProfileError:
+        return postpone("logs", "the log groups were")
     except AwsError as error:
+        if error.call == "AssumeRole":
+            return postpone("logs", "the log groups were")
         reason = f"the log groups were not checked: {error.call} was refused ({error.aws_code})"
         return Check("logs", True, reason, "invoke iam.diff" if error.code == DENIED else "", later=True)
     if gone:
@@ -199,8 +206,8 @@ def check_concurrency(account: Account) -> Check:
         limit = account.call("lambda", "get_account_settings")["AccountLimit"]
         which = {"FunctionName": settings.function_name}
         own = account.call_or_none("lambda", "get_function_concurrency", function.MISSING, **which) or {}
-    except OpsError:  # the roles have their own check
-        return Check("concurrency", True, "Lambda's limit was not checked: that needs the role operator", later=True)
+    except OpsError:
+        return postpone("concurrency", "Lambda's limit was")
     reserved, wanted = own.get("ReservedConcurrentExecutions", 0), settings.fn.reserved or 0
     room = function.compute_reservable(limit["UnreservedConcurrentExecutions"], reserved)
     found = (
@@ -218,8 +225,8 @@ def check_serving_image(account: Account) -> Check:
         tag = find_missing_image_tag(Account(account.settings, "operator"))
     except ImageRefused as error:
         return Check("image", False, error.problem, error.fix)
-    except OpsError:  # the roles have their own check
-        return Check("image", True, f"{REPOSITORY} was not checked: that needs the role operator", later=True)
+    except OpsError:
+        return postpone("image", f"{REPOSITORY} was")
     if tag:
         return Check("image", True, f"{REPOSITORY}:{tag} is not built", "before a deploy: invoke sm.image", later=True)
     return Check("image", True, f"{REPOSITORY} is built")

@@ -90,6 +90,22 @@ def test_deploy_keeps_the_alias_when_the_new_version_fails(deploy, source, reaso
     run(GOOD)
 
 
+def test_throttled_call_of_a_new_version_is_made_again(deploy, inject_fault):
+    cli, run = deploy
+    run(GOOD)
+    inject_fault(
+        "fault",
+        operation="Invoke",
+        do="error",
+        code="ThrottlingException",
+        message="Rate exceeded",
+        status=429,
+        times=1,
+    )
+    assert "Lambda throttles calls of this account" in run(BUSY).err
+    run(GOOD)
+
+
 def test_first_deploy_of_a_broken_handler_makes_no_alias(deploy):
     cli, run = deploy
     refused = run(zip_handler(f"{IN_LAMBDA}raise OSError"), ok=False).err

@@ -163,3 +163,15 @@ def test_session_of_a_role_cannot_get_a_session_token(logins, log_in):
     cli, _ = log_in("chained", "sso")
     with pytest.raises(AwsError, match="Cannot call GetSessionToken with session credentials"):
         cli.account.call("sts", "get_session_token")
+
+
+def test_doctor_postpones_what_needs_missing_roles(make_stack):
+    """Each says that it needs the role, and which command makes it: AccessDenied would look like a fault."""
+    found = json.loads(make_stack("norolesyet", roles=False)("doctor", "--json", ok=False).out)
+    postponed = {
+        one["name"]: (one["found"], one["fix"]) for one in found if one["name"] in ("logs", "image", "concurrency")
+    }
+    assert len(postponed) == 3
+    for said, fix in postponed.values():
+        assert said.endswith("not checked: that needs the role operator")
+        assert fix == "invoke iam.apply"

@@ -7,7 +7,11 @@ from tests.unit.test_runbooks import PAGES
 
 def test_pages_are_listed_and_shown(make_stack):
     cli = make_stack("pages")
-    assert "box-unreachable" in cli("runbook.list").out
+    incidents, planned = cli("runbook.list").out.split("\n\n")
+    assert incidents.startswith("incident ")
+    assert "box-unreachable" in incidents
+    assert planned.startswith("planned work ")
+    assert "push-data" in planned
     assert cli("runbook.show", "audit").out.startswith("# ")
     assert "Did you mean audit?" in cli("runbook.show", "audt", ok=False).err
     assert len(runbooks.list_pages()) == len(PAGES) - 1
