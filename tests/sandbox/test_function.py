@@ -91,7 +91,7 @@ def test_deploy_keeps_the_alias_when_the_new_version_fails(deploy, source, reaso
 
 
 def test_throttled_call_of_a_new_version_is_made_again(deploy, inject_fault):
-    cli, run = deploy
+    _, run = deploy
     run(GOOD)
     inject_fault(
         "fault",
