@@ -73,9 +73,15 @@ def validate_provisioning(backend: Any, name: str, qualifier: str, wanted: int) 
     function = find_qualified_function(backend, name, qualifier)
     validate_other_qualifier(backend, name, qualifier)
     total = wanted + sum_provisioned(name, without=qualifier)
+    validate_total(backend, function, total)
     if total > MOST_PROVISIONED:
         message = f"The sandbox provisions at most {MOST_PROVISIONED} environments of a function, not {total} (sandbox/README.md)"
         raise build_refusal(400, "InvalidParameterValueException", message)
+    return function
+
+
+def validate_total(backend: Any, function: Any, total: int) -> None:
+    """Raise LambdaClientError if the function's reserved concurrency, or what the account has left, is less than `total`."""
     if function.reserved_concurrency is not None:
         if total > function.reserved_concurrency:
             raise build_refusal(
@@ -83,7 +89,7 @@ def validate_provisioning(backend: Any, name: str, qualifier: str, wanted: int) 
                 "InvalidParameterValueException",
                 "Requested Provisioned Concurrency should not be greater than the reservedConcurrentExecution for function",
             )
-        return function
+        return
     unreserved = ACCOUNT_LIMIT - sum(f.reserved_concurrency or 0 for f in backend.list_functions())
     if total > unreserved:
         raise build_refusal(
@@ -98,7 +104,6 @@ def validate_provisioning(backend: Any, name: str, qualifier: str, wanted: int) 
             "Specified ConcurrentExecutions for function decreases account's UnreservedConcurrentExecution below its "
             f"minimum value of [{UNRESERVED}].",
         )
-    return function
 
 
 def validate_other_qualifier(backend: Any, name: str, qualifier: str) -> None:

@@ -56,7 +56,9 @@ def test_payload_that_is_no_json_is_refused(body):
 
 @pytest.mark.parametrize("count", [101, 10**18])
 def test_environments_without_end_are_refused(monkeypatch, count):
-    monkeypatch.setattr(concurrency, "find_qualified_function", lambda *_: None)
+    """AWS's own refusals come first; a function with that much reserved gets the sandbox's."""
+    reserved = SimpleNamespace(reserved_concurrency=count)
+    monkeypatch.setattr(concurrency, "find_qualified_function", lambda *_: reserved)
     monkeypatch.setattr(concurrency, "validate_other_qualifier", lambda *_: None)
     monkeypatch.setattr(concurrency, "sum_provisioned", lambda *_, **__: 0)
     with pytest.raises(Exception, match=f"at most 100 environments of a function, not {count}"):
