@@ -108,47 +108,54 @@ class InvocationResult:
 def execute_invocation(world: World, function: Any, qualifier: str, payload: bytes, wait: bool) -> InvocationResult:
     """Run the handler, in a thread unless `wait` is set. Raises ThrottledError when the reserved concurrency is in use."""
     name = function.function_name
-    cap = get_latest_function(world, name).reserved_concurrency
+    cap, invoked = get_latest_function(world, name).reserved_concurrency, world.clock.utc()
     running = world.functions.running
     with world.functions.lock:
         if cap is not None and running.get(name, 0) >= cap:
-            put_call_metrics(world, function, qualifier, Throttles=(1, "Count"))
+            put_call_metrics(world, function, qualifier, invoked, Throttles=(1, "Count"))
             raise ThrottledError("ReservedFunctionConcurrentInvocationLimitExceeded")
         running[name] = running.get(name, 0) + 1
-        put_call_metrics(
-            world, function, qualifier, Invocations=(1, "Count"), ConcurrentExecutions=(running[name], "Count")
-        )
+        concurrent = (running[name], "Count")
+        put_call_metrics(world, function, qualifier, invoked, Invocations=(1, "Count"), ConcurrentExecutions=concurrent)
+    args = (world, function, qualifier, payload, invoked)
     if wait:
-        return run_and_release_slot(world, function, qualifier, payload)
-    threading.Thread(target=run_and_release_slot, args=(world, function, qualifier, payload), daemon=True).start()
+        return run_and_release_slot(*args)
+    threading.Thread(target=run_and_release_slot, args=args, daemon=True).start()
     return InvocationResult("")
 
 
-def put_call_metrics(world: World, function: Any, qualifier: str, **values: tuple[float, str]) -> None:
-    """Put metrics of the function, of the alias or version that was called, and of the version that an alias chose."""
+def put_call_metrics(
+    world: World, function: Any, qualifier: str, invoked: datetime, **values: tuple[float, str]
+) -> None:
+    """Put metrics of the function, of the alias or version that was called, and of the version that an alias chose.
+
+    As on AWS, all of a call have the time at which it was `invoked`, however long it takes.
+    """
     name = {"FunctionName": function.function_name}
-    metrics.put_metrics(world, "AWS/Lambda", name, None, **values)
+    metrics.put_metrics(world, "AWS/Lambda", name, invoked, **values)
     if qualifier:
         resource = {**name, "Resource": f"{function.function_name}:{qualifier}"}
-        metrics.put_metrics(world, "AWS/Lambda", resource, None, **values)
+        metrics.put_metrics(world, "AWS/Lambda", resource, invoked, **values)
         if qualifier != str(function.version):
             executed = {**resource, "ExecutedVersion": str(function.version)}
-            metrics.put_metrics(world, "AWS/Lambda", executed, None, **values)
+            metrics.put_metrics(world, "AWS/Lambda", executed, invoked, **values)
 
 
 def get_latest_function(world: World, name: str) -> Any:
     return world.backend("lambda").get_function(name)
 
 
-def run_and_release_slot(world: World, function: Any, qualifier: str, payload: bytes) -> InvocationResult:
+def run_and_release_slot(
+    world: World, function: Any, qualifier: str, payload: bytes, invoked: datetime
+) -> InvocationResult:
     try:
-        return run_handler(world, function, qualifier, payload)
+        return run_handler(world, function, qualifier, payload, invoked)
     finally:
         with world.functions.lock:
             world.functions.running[function.function_name] -= 1
 
 
-def run_handler(world: World, function: Any, qualifier: str, payload: bytes) -> InvocationResult:
+def run_handler(world: World, function: Any, qualifier: str, payload: bytes, invoked: datetime) -> InvocationResult:
     request, began = str(uuid.uuid4()), time.monotonic()
     worker, result, peak_mb, stream = None, InvocationResult(""), 0, name_log_stream(function)
     try:
@@ -184,13 +191,8 @@ def run_handler(world: World, function: Any, qualifier: str, payload: bytes) -> 
     result.log = describe_invocation(function, request, duration_ms, peak_mb, result)
     for line in result.log.splitlines():
         logs.write(world, name_log_group(function), stream, line)
-    put_call_metrics(
-        world,
-        function,
-        qualifier,
-        Duration=(duration_ms, "Milliseconds"),
-        Errors=(float(bool(result.error)), "Count"),
-    )
+    errors = (float(bool(result.error)), "Count")
+    put_call_metrics(world, function, qualifier, invoked, Duration=(duration_ms, "Milliseconds"), Errors=errors)
     return result
 
 
