@@ -109,7 +109,9 @@ def test_throttled_call_of_a_new_version_is_made_again(deploy, inject_fault):
 def test_error_counts_in_the_minute_of_its_call(make_stack, monkeypatch, control_sandbox):
     """CloudWatch gives it the time of the invocation: an error two minutes later would stand in no call's row."""
     cli = make_stack("lateerror", "fn: {provisioned: 0, reserved: 5}")
-    late = "import time\ndef lambda_handler(event, context):\n    if 'image' in event: time.sleep(2); 1 / 0\n    return {}"
+    late = (
+        "import time\ndef lambda_handler(event, context):\n    if 'image' in event: time.sleep(2); 1 / 0\n    return {}"
+    )
     build_deploy(cli, monkeypatch)(zip_handler(late))
     control_sandbox("clock", speed=60)
     cli.account.client("lambda", "lambda").invoke(
