@@ -78,6 +78,7 @@ class Facts:
     associations: dict[str, tuple[str, str]] = field(default_factory=dict)
     s3_endpoint: str | None = None
     connect_endpoint: str | None = None
+    is_connect_endpoint_pending: bool = False  # AWS takes minutes to create one
     failed_connect_endpoints: tuple[str, ...] = ()
     interfaces: dict[str, str] = field(default_factory=dict)
     surplus_endpoints: tuple[str, ...] = ()
@@ -215,6 +216,7 @@ def read_endpoints(account: Account, vpc: str) -> dict[str, Any]:
         "interfaces": interfaces,
         "surplus_endpoints": tuple(e["VpcEndpointId"] for e in active if e["VpcEndpointId"] not in chosen),
         "connect_endpoint": next((d["InstanceConnectEndpointId"] for d in connect if d["State"] in OPENING), None),
+        "is_connect_endpoint_pending": any(d["State"] == "create-in-progress" for d in connect),
         "failed_connect_endpoints": tuple(
             d["InstanceConnectEndpointId"] for d in connect if d["State"].endswith("-failed")
         ),

@@ -301,6 +301,7 @@ def plan_endpoints(
             args,
             why="create the Instance Connect Endpoint, for SSH to the box (free)",
         )
+    if have.connect_endpoint is None or have.is_connect_endpoint_pending:
         yield Wait(
             "the Instance Connect Endpoint", poll_connect_endpoint_creation, why="AWS takes minutes to create one"
         )
